@@ -1,0 +1,21 @@
+"""A fair asyncio connection pool for Redis that loses nothing and says what is going on."""
+
+from ._connector import Connector
+from ._errors import NotLent, PoolClosed, PoolError, PoolTimeout, TooManyWaiters, WrongLoop
+from ._pool import Pool
+from ._stats import Holder, Stats
+from .redis._pool import RedisPool
+
+__all__ = [
+    "Connector",
+    "Holder",
+    "NotLent",
+    "Pool",
+    "PoolClosed",
+    "PoolError",
+    "PoolTimeout",
+    "RedisPool",
+    "Stats",
+    "TooManyWaiters",
+    "WrongLoop",
+]

@@ -1,0 +1,29 @@
+"""The seam between the pool and what it lends: the pool knows nothing else of a connection."""
+
+from typing import Protocol, TypeVar
+
+C = TypeVar("C")
+
+
+class Connector(Protocol[C]):
+    """How to open, check, look at and close connections of one kind.
+
+    `open` and `check` are awaited in tasks that the pool owns, never in a caller's. They may be
+    cancelled when the pool is closed; `open` must then leave nothing behind.
+    """
+
+    async def open(self) -> C:
+        """Make one connection that is ready for use. Whatever it raises counts as a failure."""
+        ...
+
+    async def check(self, conn: C, /) -> None:
+        """Make sure that a long-idle connection still works, with I/O; raise if it does not."""
+        ...
+
+    def is_usable(self, conn: C, /) -> bool:
+        """Look at a connection without waiting for I/O: at every lending and every release."""
+        ...
+
+    def close(self, conn: C, /) -> None:
+        """Close at once, without waiting for the peer. Must work on a broken connection too."""
+        ...

@@ -1,0 +1,66 @@
+"""A connection as the pool sees it, and the queue in which it rests while nobody uses it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from math import inf
+from typing import Any, Generic
+
+from ._connector import C
+
+
+class Entry(Generic[C]):
+    """One connection and its times, all on the clock of its event loop.
+
+    It says nothing about where the connection is: idle, lent or being checked is decided by the
+    place that holds the entry, so no flag can be wrong.
+    """
+
+    __slots__ = ("conn", "doom", "expires", "fresh_until", "idle_since", "lent_at", "task", "where")
+
+    def __init__(self, conn: C, expires: float) -> None:
+        self.conn = conn
+        self.expires = expires  # from then on it is closed instead of lent
+        self.doom = "max_lifetime"  # why it expires, for the statistics
+        self.idle_since = 0.0
+        self.fresh_until = 0.0  # till then an idle one may be lent after a mere look
+        self.lent_at = 0.0
+        self.task: asyncio.Task[Any] | None = None  # who has it
+        self.where: str | None = None
+
+    def condemn(self, reason: str) -> None:
+        """Have it closed at the next chance, wherever it is now."""
+        self.expires = -inf
+        self.doom = reason
+
+
+class IdleQueue(asyncio.LifoQueue[Entry[C]]):
+    """Idle connections, the last returned on top, so that those not needed sink and grow old.
+
+    Only the `_nowait` half of the queue is used: `asyncio.Queue.get` lets newcomers overtake
+    whoever was woken. `_init`, `_get` and `_put` are what CPython lets subclasses override; here
+    they swap the list for a deque, from whose old end the reaper takes.
+    """
+
+    _queue: deque[Entry[C]]
+
+    def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the signature is asyncio's
+        self._queue = deque()
+
+    def _get(self) -> Entry[C]:
+        return self._queue.pop()
+
+    def _put(self, item: Entry[C]) -> None:
+        self._queue.append(item)
+
+    def oldest_nowait(self) -> Entry[C]:
+        """Take the entry that has been idle the longest."""
+        return self._queue.popleft()
+
+    def remove(self, entry: Entry[C]) -> None:
+        """Take this entry, wherever it stands."""
+        self._queue.remove(entry)
+
+    def __iter__(self) -> Iterator[Entry[C]]:
+        """Go through all entries, the longest idle first, taking none."""
+        return iter(self._queue)

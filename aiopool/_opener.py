@@ -1,0 +1,204 @@
+"""All I/O of the pool: tasks that open connections and tasks that check long-idle ones.
+
+The tasks only do the I/O. What follows from it is decided in their done-callbacks, in one step, and
+the tables of the running tasks are the places that hold an opening's permit or a checked entry. So a
+task may end in any way, even cancelled before its first step, and nothing is lost.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from random import uniform
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+import anyio
+
+from ._alarm import Alarm
+from ._connector import C, Connector
+from ._idle import Entry
+from ._permits import Permits
+
+logger = logging.getLogger("aiopool")
+T = TypeVar("T")
+WorthRetrying: TypeAlias = Callable[[Exception, int], bool]
+
+# An opening or a check that takes longer counts as failed, so that a connector without time limits
+# of its own can't keep a slot for ever. A check is a round trip on a connection that exists: after a
+# second a new one is the better bet, and the caller's own time is not used up yet.
+OPEN_LIMIT = 30.0
+CHECK_LIMIT = 1.0
+
+# How long closing waits for its cancelled tasks: for a connector that has something to clean up.
+LAST_WORDS = 1.0
+
+# After a failed opening the next is begun a pause later that doubles up to a cap, from half to all of
+# it at random ("equal jitter": AWS Architecture Blog, "Exponential Backoff And Jitter", 2015).
+# The first and the longest pause are those of redis-py's default retry.
+FIRST_PAUSE = 0.01
+LONGEST_PAUSE = 1.0
+
+# After a successful one the pause is this share of what it took. So where connects are slow and uses
+# short, returned connections serve the line before more are opened, and where connects are quick the
+# pause is nothing. (HikariCP pauses a fixed 30 ms to the same end.)
+SHARE_OF_OPENING = 0.2
+
+
+class Owner(Protocol[C]):
+    """What an opener asks of its pool."""
+
+    def wants_more(self) -> bool:
+        """Whether one more opening is wanted besides those under way."""
+        ...
+
+    def opened(self, conn: C, took: float, /) -> None:
+        """Take over a new connection together with its permit."""
+        ...
+
+    def open_failed(self, error: Exception, failures: int, /) -> None:
+        """Hear of a failed opening, the last of `failures` in a row; its permit is back."""
+        ...
+
+    def checked(self, entry: Entry[C], /) -> None:
+        """Take back an entry that proved good."""
+        ...
+
+    def check_failed(self, entry: Entry[C], /) -> None:
+        """Take back an entry that did not."""
+        ...
+
+
+class Opener(Generic[C]):
+    """Opens at most `max_opening` at a time, only while somebody wants them, never in a storm."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connector: Connector[C],
+        permits: Permits,
+        owner: Owner[C],
+        max_opening: int,
+    ) -> None:
+        self._loop = loop
+        self._connector = connector
+        self._permits = permits
+        self._owner = owner
+        self._max_opening = max_opening
+        self._opening: dict[asyncio.Task[C], float] = {}  # begun when; each holds a permit
+        self._checking: dict[asyncio.Task[None], Entry[C]] = {}
+        self._drained: set[asyncio.Task[C]] = set()  # openings whose result is not wanted any more
+        self._not_before = 0.0
+        self._alarm = Alarm(loop, self.ensure)
+        self._stopped = False
+        self.failures = 0  # in a row
+        self.last_error: Exception | None = None
+
+    @property
+    def opening(self) -> int:
+        """How many openings are under way."""
+        return len(self._opening)
+
+    @property
+    def checking(self) -> int:
+        """How many checks are under way."""
+        return len(self._checking)
+
+    def ensure(self) -> None:
+        """Begin the openings that are wanted, as far as permits, limit and pause allow.
+
+        To be called whenever one of these may have changed. While openings fail there is one at a
+        time: it finds out for all whether the server is back.
+        """
+        limit = 1 if self.failures else self._max_opening
+        while self.opening < limit and self._permits.free and self._owner.wants_more():
+            if self._loop.time() < self._not_before:
+                self._alarm.at(self._not_before)
+                return
+            self._permits.take()
+            task = self._spawn(self._connector.open, OPEN_LIMIT, "aiopool-open")
+            self._opening[task] = self._loop.time()
+            task.add_done_callback(self._opening_ended)
+
+    def check(self, entry: Entry[C]) -> None:
+        """Check this entry, which is in no other place now."""
+        task = self._spawn(lambda: self._connector.check(entry.conn), CHECK_LIMIT, "aiopool-check")
+        self._checking[task] = entry
+        task.add_done_callback(self._check_ended)
+
+    def drain(self) -> None:
+        """Condemn what is being opened or checked."""
+        self._drained.update(self._opening)
+        for entry in self._checking.values():
+            entry.condemn("drained")
+
+    def stop(self) -> None:
+        """Begin nothing more and cancel what is under way."""
+        self._stopped = True
+        self._alarm.cancel()
+        for task in self._tasks():
+            task.cancel()
+
+    async def ended(self) -> None:
+        """Wait for the cancelled tasks, but not for one that ignores its cancellation."""
+        if tasks := self._tasks():
+            await asyncio.wait(tasks, timeout=LAST_WORDS)
+
+    def _tasks(self) -> "list[asyncio.Task[Any]]":
+        return [*self._opening, *self._checking]
+
+    def _spawn(
+        self, work: Callable[[], Awaitable[T]], limit: float, name: str
+    ) -> "asyncio.Task[T]":
+        async def within_limit() -> T:
+            with anyio.fail_after(limit):
+                return await work()
+
+        return self._loop.create_task(within_limit(), name=name)
+
+    def _opening_ended(self, task: "asyncio.Task[C]") -> None:
+        now = self._loop.time()
+        took = now - self._opening.pop(task)
+        unwanted = self._stopped or task in self._drained
+        self._drained.discard(task)
+        error = _failure(task)
+        if error is None and not unwanted:
+            self.failures = 0
+            self.last_error = None
+            self._not_before = now + took * SHARE_OF_OPENING
+            self._owner.opened(task.result(), took)
+        else:
+            self._permits.give()
+            if error is None:
+                close_quietly(self._connector, task.result())
+            elif isinstance(error, Exception):
+                self.failures += 1
+                self.last_error = error
+                self._not_before = now + _pause(self.failures)
+                self._owner.open_failed(error, self.failures)
+            else:  # cancelled by somebody else: perhaps the loop is about to end
+                self._not_before = now + FIRST_PAUSE
+        self.ensure()
+
+    def _check_ended(self, task: "asyncio.Task[None]") -> None:
+        entry = self._checking.pop(task)
+        if _failure(task) is None:
+            self._owner.checked(entry)
+        else:
+            self._owner.check_failed(entry)
+
+
+def _pause(failures: int) -> float:
+    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 32))
+    return pause * uniform(0.5, 1)  # noqa: S311 - no secret
+
+
+def _failure(task: "asyncio.Task[T]") -> BaseException | None:
+    """Say what ended the task, if not success; a cancellation is one of the answers."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+def close_quietly(connector: Connector[C], conn: C) -> None:
+    """Close a connection; if the connector fails at it, that is logged and nobody else's trouble."""
+    try:
+        connector.close(conn)
+    except Exception:
+        logger.exception("closing a connection failed")

@@ -1,0 +1,39 @@
+"""Capacity: a semaphore of which only the half that never waits is needed.
+
+Who must wait for a connection stands in the line (`_line.py`), not here: a semaphore with waiters
+of its own would be a second line, and the two would disagree about whose turn it is.
+"""
+
+
+class Permits:
+    """`total` permits, of which `taken` are out. `taken > total` only after shrinking."""
+
+    __slots__ = ("taken", "total")
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.taken = 0
+
+    @property
+    def free(self) -> int:
+        """How many can be taken; never negative, though a shrunken semaphore may be in debt."""
+        return max(0, self.total - self.taken)
+
+    @property
+    def over(self) -> bool:
+        """Whether more are out than there should be: the next to come back are swallowed."""
+        return self.taken > self.total
+
+    def take(self) -> bool:
+        """Take one if one is free."""
+        if self.taken >= self.total:
+            return False
+        self.taken += 1
+        return True
+
+    def give(self) -> None:
+        """Give one back. One too many is a bug of the pool, so it is not forgiven."""
+        if self.taken == 0:
+            msg = "a permit was given back that nobody had taken"
+            raise RuntimeError(msg)
+        self.taken -= 1

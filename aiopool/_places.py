@@ -1,0 +1,234 @@
+"""Where connections can be, on one event loop, and the moves between these places.
+
+Two rules hold between any two awaits, and everything follows from them:
+
+1. Every connection that exists, whether opening, being checked, idle or lent, holds one permit.
+   So there are never more than `max_size`.
+2. If someone waits, then every idle connection left has a check or a caller to itself, and either an
+   opening is under way (or waits for its pause to end), or no permit is free.
+
+Where a connection is, is its state: the idle queue, the table of the lent, or the opener's tables.
+Every move is made in one step, between two awaits, so there is no lock.
+"""
+
+import asyncio
+import logging
+import os
+from typing import Generic
+
+from ._connector import C, Connector
+from ._idle import Entry, IdleQueue
+from ._limits import Limits
+from ._line import Line
+from ._opener import Opener, WorthRetrying, close_quietly
+from ._permits import Permits
+from ._reaper import Reaper
+from ._stats import Totals
+
+logger = logging.getLogger("aiopool")
+
+
+class Places(Generic[C]):
+    """The places of one pool during one life: from its first use on an event loop to `aclose()`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connector: Connector[C],
+        limits: Limits,
+        totals: Totals,
+        worth_retrying: WorthRetrying,
+    ) -> None:
+        self.loop = loop
+        self.pid = os.getpid()
+        self.limits = limits
+        self.closing = False
+        self.permits = Permits(limits.max_size)
+        self.idle: IdleQueue[C] = IdleQueue()
+        self.lent: dict[int, Entry[C]] = {}  # by id() of the connection, which need not be hashable
+        self.line: Line[C] = Line(loop)
+        self.opener = Opener(loop, connector, self.permits, self, limits.max_opening)
+        self._connector = connector
+        self._totals = totals
+        self._worth_retrying = worth_retrying
+        self._fresh_for = limits.fresh_for
+        self._reaper = Reaper(loop, self.idle, self._spare, self.retire, limits.max_idle)
+        self._goals: dict[asyncio.Future[Exception | None], int] = {}
+        self._all_back: set[asyncio.Future[None]] = set()
+        self.opener.ensure()
+
+    @property
+    def existing(self) -> int:
+        """How many connections there are, without those being opened."""
+        return self.permits.taken - self.opener.opening
+
+    def _spare(self) -> int:
+        return self.existing - self.limits.min_size
+
+    # ---- moves -------------------------------------------------------------------------------
+
+    def next_idle(self, now: float) -> Entry[C] | None:
+        """Take the idle entry on top that is still of use, if only after a check."""
+        idle = self.idle
+        while not idle.empty():
+            entry = idle.get_nowait()
+            if now >= entry.expires:
+                self.retire(entry, entry.doom)
+            elif not self._usable(entry):
+                self.retire(entry, "unusable")
+            else:
+                return entry
+        return None
+
+    def lend(self, entry: Entry[C], now: float) -> None:
+        """Put an entry that is in no place into the table of the lent."""
+        entry.lent_at = now
+        self.lent[id(entry.conn)] = entry
+
+    def come_back(self, entry: Entry[C], now: float) -> None:
+        """Decide about an entry that has just left the place it was in."""
+        if now >= entry.expires:
+            self.retire(entry, entry.doom)
+        elif self.permits.over:
+            self.retire(entry, "resized")
+        elif not self._usable(entry):
+            self.retire(entry, "unusable")
+        else:
+            self._arrive(entry, now)
+
+    def _arrive(self, entry: Entry[C], now: float) -> None:
+        """Put a good entry straight into the hands of the head of the line, else aside."""
+        if self.line.waiters:
+            self.lend(entry, now)
+            if self.line.hand(entry):
+                return
+            del self.lent[id(entry.conn)]
+        entry.idle_since = now
+        entry.fresh_until = min(now + self._fresh_for, entry.expires)
+        self.idle.put_nowait(entry)
+        self._reaper.expect(entry)
+
+    def retire(self, entry: Entry[C], reason: str) -> None:
+        """Close an entry that is in no place any more, and let its permit open another."""
+        self.permits.give()
+        self._totals.closed[reason] += 1
+        close_quietly(self._connector, entry.conn)
+        self.opener.ensure()
+        if self._all_back and not self.lent:
+            for future in self._all_back:
+                if not future.done():
+                    future.set_result(None)
+
+    def _usable(self, entry: Entry[C]) -> bool:
+        try:
+            return self._connector.is_usable(entry.conn)
+        except Exception:
+            logger.exception("looking at a connection failed; it is closed")
+            return False
+
+    # ---- what the opener asks and tells (see `_opener.Owner`) --------------------------------
+
+    def wants_more(self) -> bool:
+        """Whether somebody waits, or `min_size` or `reach()` asks, for one more opening."""
+        if self.closing:
+            return False
+        coming = self.opener.opening + self.opener.checking
+        goal = max(self.limits.min_size, *self._goals.values(), 0)
+        return self.permits.taken < goal or self.line.at_least(coming + 1)
+
+    def opened(self, conn: C, took: float) -> None:
+        """Give a new connection to the head of the line."""
+        now = self.loop.time()
+        self._totals.opened += 1
+        self._totals.open_seconds += took
+        self.come_back(Entry(conn, self.limits.expiry(now)), now)
+        self._settle_goals()
+
+    def open_failed(self, error: Exception, failures: int) -> None:
+        """Tell the callers, if trying again is no use and no other connection could serve them."""
+        self._totals.open_failed += 1
+        if not self._worth_retrying(error, failures):
+            self._settle_goals(error)
+            if self.permits.taken == 0:
+                self.line.fail(error)
+
+    def checked(self, entry: Entry[C]) -> None:
+        """Give a long-idle connection that proved good to the head of the line."""
+        self.come_back(entry, self.loop.time())
+
+    def check_failed(self, entry: Entry[C]) -> None:
+        """Close it, and those idle for longer than it too: what befell it has befallen them."""
+        self.retire(entry, "pool_closed" if self.closing else "check_failed")
+        now = self.loop.time()
+        for other in list(self.idle):
+            if now >= other.fresh_until:
+                self.idle.remove(other)
+                self.retire(other, "check_failed")
+
+    # ---- what is done to all -----------------------------------------------------------------
+
+    async def reach(self, size: int) -> Exception | None:
+        """Wait until so many connections exist; returns what prevents it, if anything does."""
+        goal: asyncio.Future[Exception | None] = self.loop.create_future()
+        self._goals[goal] = size
+        self.opener.ensure()
+        self._settle_goals()
+        try:
+            return await goal
+        finally:
+            del self._goals[goal]
+
+    def _settle_goals(self, error: Exception | None = None) -> None:
+        for goal, size in self._goals.items():
+            if not goal.done() and (error or self.existing >= min(size, self.permits.total)):
+                goal.set_result(error)
+
+    def drain(self, reason: str = "drained") -> None:
+        """Close the idle now and all others as soon as they come back or are open."""
+        self.opener.drain()
+        for entry in self.lent.values():
+            entry.condemn(reason)
+        while not self.idle.empty():
+            self.retire(self.idle.oldest_nowait(), reason)
+
+    def resize(self, limits: Limits) -> None:
+        """Take over new limits; what is too much is closed, lent ones on their return."""
+        self.limits = limits
+        self.permits.total = limits.max_size
+        while self.permits.over and not self.idle.empty():
+            self.retire(self.idle.oldest_nowait(), "resized")
+        self._settle_goals()
+        self._reaper.reap()
+        self.opener.ensure()
+
+    def begin_closing(self, error: Exception) -> None:
+        """Send the callers away, stop the upkeep, and close what is not lent."""
+        self.closing = True
+        self.line.fail(error)
+        self._settle_goals(error)
+        self._reaper.stop()
+        self.opener.stop()
+        self.drain("pool_closed")
+
+    async def all_back(self) -> None:
+        """Wait until nothing is lent any more. To be called while closing."""
+        if self.lent:
+            future = self.loop.create_future()
+            self._all_back.add(future)
+            try:
+                await future
+            finally:
+                self._all_back.discard(future)
+
+    def sever(self) -> dict[int, Entry[C]]:
+        """Close what is lent still; its holders may release it later all the same."""
+        severed = self.lent.copy()
+        self.lent.clear()
+        for entry in severed.values():
+            self.retire(entry, "pool_closed")
+        return severed
+
+    def bury(self) -> None:
+        """Close everything after the death of the loop: no task and no timer of it runs any more."""
+        for entry in [*self.idle, *self.lent.values()]:
+            close_quietly(self._connector, entry.conn)

@@ -1,0 +1,419 @@
+"""The pool: what users call, and its lives on one event loop after the other."""
+
+import os
+from asyncio import AbstractEventLoop, current_task, get_running_loop
+from dataclasses import replace
+from types import EllipsisType, TracebackType
+from typing import Any, ClassVar, Generic, NoReturn, Self
+
+import anyio
+
+from ._connector import C, Connector
+from ._errors import NotLent, PoolClosed, PoolTimeout, TooManyWaiters, WrongLoop
+from ._idle import Entry
+from ._lending import Lending
+from ._limits import Limits, seconds, whole
+from ._places import Places
+from ._stats import Holder, Stats, Totals, caller
+
+# While nothing else could serve the line, so many failed openings in a row are tried again before the
+# callers are told. As many as by redis-py's default retry, which makes 2 to 4.3 s of trying.
+PATIENCE = 10
+
+# What a forked child has inherited: kept, because a finaliser that closes such a connection would do
+# it by way of the event loop's selector, which parent and child share.
+_inherited: list[object] = []
+
+
+class Pool(Generic[C]):
+    """Lends the connections that a `Connector` opens to coroutines, first come, first served."""
+
+    # Raised at the source in these classes, so that a pool behind another library's interface can
+    # raise errors that are that library's as well.
+    _closed_error: ClassVar[type[PoolClosed]] = PoolClosed
+    _timeout_error: ClassVar[type[PoolTimeout]] = PoolTimeout
+    _rejected_error: ClassVar[type[TooManyWaiters]] = TooManyWaiters
+
+    def __init__(
+        self,
+        connector: Connector[C],
+        *,
+        max_size: int = 10,
+        min_size: int = 0,
+        timeout: float | None = 5.0,
+        max_waiting: int | None = None,
+        max_idle: float | None = 300.0,
+        max_lifetime: float | None = 3600.0,
+        check_after: float | None = 30.0,
+        max_opening: int = 4,
+        leak_after: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Make a pool. No event loop need run yet, and nothing is opened before the first use.
+
+        All durations are seconds; None means no limit.
+
+        Args:
+            connector: Opens, checks and closes the connections.
+            max_size: The most connections that may exist at any time, those being opened included.
+            min_size: So many are kept open, once the pool is in use.
+            timeout: How long an `acquire()` may take in all.
+            max_waiting: How many callers may wait for a lent connection to come back; one more gets
+                `TooManyWaiters`. Callers for whom a connection can be opened don't count.
+            max_idle: An idle connection is closed after this time, down to `min_size`.
+            max_lifetime: A connection is closed this long after its opening, less up to 10 % at
+                random; a lent one on its return.
+            check_after: A connection that was idle for so long gets a `Connector.check` before it
+                is lent. None: never.
+            max_opening: How many openings may be under way at once.
+            leak_after: If set, `holders()` tells where each connection was acquired. (That costs a
+                look at the call stack at every lending.)
+            name: Shown in `repr` and error messages.
+
+        Raises:
+            ValueError: An option is out of range.
+            TypeError: An option has the wrong type.
+
+        """
+        self._limits = Limits(
+            max_size=max_size,
+            min_size=min_size,
+            timeout=timeout,
+            max_waiting=max_waiting,
+            max_idle=max_idle,
+            max_lifetime=max_lifetime,
+            check_after=check_after,
+            max_opening=max_opening,
+            leak_after=leak_after,
+        )
+        if name is not None and not isinstance(name, str):
+            msg = f"name must be a str or None, not {name!r} ({type(name).__name__})"
+            raise TypeError(msg)
+        self.name = name
+        self._connector = connector
+        self._totals = Totals()
+        self._places: Places[C] | None = None  # of the present or, once closed, the last life
+        self._serving: Places[C] | None = None  # the same, unless closed
+        self._closed = False
+        self._severed: dict[int, Entry[C]] = {}  # closed by aclose() while they were lent
+
+    # ---- lending -----------------------------------------------------------------------------
+
+    async def acquire(self, *, timeout: float | None | EllipsisType = ...) -> C:
+        """Lend a connection; give it back with `release()`.
+
+        Suspends only if none is idle and usable, and then only to wait in the line.
+
+        Args:
+            timeout: Seconds for this call in all, instead of the pool's `timeout`; None waits for
+                ever.
+
+        Raises:
+            PoolTimeout: None came free in time.
+            TooManyWaiters: `max_waiting` callers wait already.
+            PoolClosed: The pool was closed, before or while waiting.
+            WrongLoop: The pool is in use on another event loop.
+            Exception: What `Connector.open` raised, if openings go on failing and there is no other
+                connection that could come back.
+
+        """
+        loop = get_running_loop()
+        places = self._serving
+        if places is None or places.loop is not loop:
+            places = self._serve(loop)
+        if timeout is ...:
+            timeout = self._limits.timeout
+        else:
+            seconds("timeout", timeout)
+        now = loop.time()
+        entry = places.next_idle(now)
+        if entry is not None and now < entry.fresh_until and not places.line.waiters:
+            places.lend(entry, now)
+        else:
+            entry = await self._wait(places, entry, timeout, now)
+        entry.task = current_task()
+        if self._limits.leak_after is not None:
+            entry.where = caller()
+        self._totals.acquired += 1
+        return entry.conn
+
+    async def _wait(
+        self, places: Places[C], stale: Entry[C] | None, timeout: float | None, now: float
+    ) -> Entry[C]:
+        """Wait in the line: the one suspension point of `acquire()`."""
+        max_waiting = self._limits.max_waiting
+        if max_waiting is not None:
+            servable = max(0, places.permits.total - len(places.lent))
+            if places.line.at_least(max_waiting + servable):
+                if stale is not None:
+                    places.idle.put_nowait(stale)
+                self._totals.rejected += 1
+                msg = self._explain(f"max_waiting={max_waiting} callers wait already")
+                raise self._rejected_error(msg)
+        waiter = places.line.join(None if timeout is None else now + timeout)
+        if stale is not None:
+            places.opener.check(stale)
+        places.opener.ensure()
+        try:
+            entry = await waiter
+        except BaseException:
+            if (handed := places.line.leave(waiter)) is not None:
+                # Handed over and cancelled in the same tick: it goes on to the next.
+                self._take_back(places, handed.conn)
+            raise
+        finally:
+            self._totals.wait_seconds += places.loop.time() - now
+        if entry is None:
+            self._totals.timed_out += 1
+            msg = self._explain(f"no connection within {timeout:g} s")
+            raise self._timeout_error(msg) from places.opener.last_error
+        return entry
+
+    async def release(self, conn: C) -> None:
+        """Give a connection back. Never suspends, so no cancellation can interrupt it.
+
+        Raises:
+            NotLent: It is not lent by this pool: a second release, or somebody else's connection.
+            WrongLoop: Called on another event loop; the connection stays lent.
+
+        """
+        loop = get_running_loop()
+        places = self._places
+        if places is None or places.loop is not loop:
+            self._refuse(conn)
+        self._take_back(places, conn)
+
+    def _take_back(self, places: Places[C], conn: C) -> None:
+        entry = places.lent.pop(id(conn), None)
+        if entry is not None:
+            now = places.loop.time()
+            self._totals.use_seconds += now - entry.lent_at
+            entry.task = None
+            places.come_back(entry, now)
+        elif self._severed.pop(id(conn), None) is None:
+            self._refuse(conn)
+
+    def _refuse(self, conn: C) -> NoReturn:
+        if self._places is not None and _alive_elsewhere(self._places):
+            msg = f"a connection of {self!r} was given back on another event loop"
+            raise WrongLoop(msg)
+        # Not the connection's own repr, which may know secrets.
+        msg = f"{self!r} has not lent this {type(conn).__name__} (id {id(conn):#x})"
+        raise NotLent(msg)
+
+    def connection(self, *, timeout: float | None | EllipsisType = ...) -> Lending[C]:
+        """Lend a connection for the length of an `async with` block.
+
+        Args:
+            timeout: As for `acquire()`.
+
+        """
+        return Lending(self, timeout)
+
+    # ---- lifecycle ---------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open `min_size` connections. Optional: a pool opens by itself at its first use.
+
+        It is the one way to start a closed pool again.
+
+        Raises:
+            Exception: What `Connector.open` raised, if openings go on failing.
+            PoolClosed: The pool is closed meanwhile, or an `aclose()` has not ended yet.
+            WrongLoop: The pool is in use on another event loop.
+
+        """
+        if self._closed and self._places is not None and self._places.lent:
+            msg = f"{self!r} is being closed: connections are lent still"
+            raise self._closed_error(msg)
+        self._closed = False
+        if (error := await self._reach(self._limits.min_size)) is not None:
+            raise error
+
+    async def warm(self, n: int) -> int:
+        """Open connections until `n` exist, lent ones included; says how many do.
+
+        They are not kept open against `max_idle`. Fewer than `n` exist if openings go on failing.
+
+        Raises:
+            ValueError: `n` is not from 0 to `max_size`.
+            TypeError: `n` is not an int.
+            PoolClosed: The pool was closed, before or meanwhile.
+            WrongLoop: The pool is in use on another event loop.
+
+        """
+        error = await self._reach(whole("n", n, 0, self._limits.max_size))
+        if isinstance(error, PoolClosed):
+            raise error
+        return 0 if self._places is None else self._places.existing
+
+    async def _reach(self, size: int) -> Exception | None:
+        loop = get_running_loop()
+        places = self._serving
+        if places is None or places.loop is not loop:
+            places = self._serve(loop)
+        return await places.reach(size)
+
+    async def aclose(self, timeout: float | None = 5.0) -> None:
+        """Close the pool: callers in line get `PoolClosed` at once, lent connections some grace.
+
+        Safe to call twice, to cancel, and to finish by a second call.
+
+        Args:
+            timeout: For how many seconds lent connections may still come back. Those that do not
+                are closed under their holders, who may release them afterwards all the same. None
+                waits for ever, 0 not at all.
+
+        Raises:
+            WrongLoop: The pool is in use on another event loop.
+
+        """
+        seconds("timeout", timeout)
+        places = self._places
+        if places is not None and places.loop is not get_running_loop():
+            self._leave(places)
+            places = None
+        self._closed = True
+        self._serving = None
+        if places is not None:
+            places.begin_closing(self._closed_error(f"{self!r} was closed"))
+            with anyio.move_on_after(timeout):
+                await places.all_back()
+            self._severed |= places.sever()
+            await places.opener.ended()
+
+    async def __aenter__(self) -> Self:
+        """Open the pool."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the pool, with the usual grace."""
+        await self.aclose()
+
+    def drain(self) -> None:
+        """Retire every connection open now: idle ones at once, lent ones on their return.
+
+        What is being opened at the moment is closed as well, when it is open: it may lead to where
+        the others did.
+        """
+        if self._serving is not None:
+            self._serving.drain()
+
+    def resize(self, *, max_size: int | None = None, min_size: int | None = None) -> None:
+        """Change the size. What is above the new `max_size` is closed: if lent, on its return.
+
+        Raises:
+            ValueError: A size is out of range, or `min_size` above `max_size`; nothing changes.
+            TypeError: A size is no int.
+
+        """
+        old = self._limits
+        self._limits = replace(
+            old,
+            max_size=old.max_size if max_size is None else max_size,
+            min_size=old.min_size if min_size is None else min_size,
+        )
+        if self._serving is not None:
+            self._serving.resize(self._limits)
+
+    def _serve(self, loop: AbstractEventLoop) -> Places[C]:
+        """Begin a life on this loop, unless closed or at home on another."""
+        if self._closed:
+            msg = f"{self!r} is closed"
+            raise self._closed_error(msg)
+        if self._places is not None:
+            self._leave(self._places)
+        self._places = self._serving = Places(
+            loop, self._connector, self._limits, self._totals, self._worth_retrying
+        )
+        return self._places
+
+    def _leave(self, places: Places[C]) -> None:
+        """Drop a life whose loop is gone, in whichever way."""
+        if places.pid != os.getpid():
+            _inherited.append(places)
+        elif places.loop.is_closed():
+            places.bury()
+        elif not places.closing:
+            msg = f"{self!r} is in use on another event loop, which is still open"
+            raise WrongLoop(msg)
+        self._places = self._serving = None
+
+    def _worth_retrying(self, error: Exception, failures: int) -> bool:
+        """Whether trying again may mend a failed opening, the last of so many in a row."""
+        return isinstance(error, (OSError, EOFError)) and failures <= PATIENCE
+
+    # ---- what it tells -----------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """Count what is where now. Costs nothing until asked."""
+        places, totals = self._places, self._totals
+        return Stats(
+            max_size=self._limits.max_size,
+            min_size=self._limits.min_size,
+            size=places.permits.taken if places else 0,
+            idle=places.idle.qsize() if places else 0,
+            lent=len(places.lent) if places else 0,
+            opening=places.opener.opening if places else 0,
+            checking=places.opener.checking if places else 0,
+            waiting=len(places.line) if places else 0,
+            acquired=totals.acquired,
+            timed_out=totals.timed_out,
+            rejected=totals.rejected,
+            opened=totals.opened,
+            open_failed=totals.open_failed,
+            closed=dict(totals.closed),
+            wait_seconds=totals.wait_seconds,
+            use_seconds=totals.use_seconds,
+            open_seconds=totals.open_seconds,
+        )
+
+    def holders(self) -> list[Holder]:
+        """Say who has the lent connections, the longest lent first."""
+        if self._places is None:
+            return []
+        now = self._places.loop.time()
+        return [
+            Holder(
+                conn=entry.conn,
+                task="(being handed over)" if entry.task is None else entry.task.get_name(),
+                since=entry.lent_at,
+                age=now - entry.lent_at,
+                where=entry.where,
+            )
+            for entry in sorted(self._places.lent.values(), key=lambda entry: entry.lent_at)
+        ]
+
+    def idle_connections(self) -> list[C]:
+        """List the idle connections, the longest idle first. To look at, not to use."""
+        return [] if self._places is None else [entry.conn for entry in self._places.idle]
+
+    def lent_connections(self) -> list[C]:
+        """List the lent connections."""
+        return [] if self._places is None else [e.conn for e in self._places.lent.values()]
+
+    def __repr__(self) -> str:
+        """Show the state, and nothing of the connector, which may know secrets."""
+        name = "" if self.name is None else f" {self.name!r}"
+        return f"<{type(self).__name__}{name}{' closed' if self._closed else ''} ({self.stats()})>"
+
+    def _explain(self, what: str) -> str:
+        """Add what a puzzled operator would ask next."""
+        longest = ""
+        if holders := self.holders():
+            longest = f"; longest lent {holders[0].age:.1f} s by task {holders[0].task!r}"
+        return f"{what} ({self.stats()}{longest})"
+
+
+def _alive_elsewhere(places: Places[Any]) -> bool:
+    return (
+        places.loop is not get_running_loop()
+        and places.pid == os.getpid()
+        and not places.loop.is_closed()
+    )

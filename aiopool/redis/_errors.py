@@ -1,0 +1,18 @@
+"""aiopool's errors as redis-py's: code written for redis-py's pools catches them as before."""
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MaxConnectionsError
+
+from aiopool import _errors
+
+
+class PoolClosed(RedisConnectionError, _errors.PoolClosed):
+    """The pool was closed with `aclose()`; `open()` would start it again."""
+
+
+class PoolTimeout(MaxConnectionsError, _errors.PoolTimeout):
+    """No connection came free in time. `__cause__` is the last failed opening, if any failed."""
+
+
+class TooManyWaiters(MaxConnectionsError, _errors.TooManyWaiters):
+    """`max_waiting` callers wait already; this one was turned away at once."""
