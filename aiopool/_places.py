@@ -52,7 +52,7 @@ class Places(Generic[C]):
         self._totals = totals
         self._worth_retrying = worth_retrying
         self._fresh_for = limits.fresh_for
-        self._reaper = Reaper(loop, self.idle, self._spare, self.retire, limits.max_idle)
+        self._reaper = Reaper(loop, self, limits.max_idle)
         self._goals: dict[asyncio.Future[Exception | None], int] = {}
         self._all_back: set[asyncio.Future[None]] = set()
         self.opener.ensure()
@@ -62,7 +62,9 @@ class Places(Generic[C]):
         """How many connections there are, without those being opened."""
         return self.permits.taken - self.opener.opening
 
-    def _spare(self) -> int:
+    @property
+    def spare(self) -> int:
+        """How many connections there are above `min_size`."""
         return self.existing - self.limits.min_size
 
     # ---- moves -------------------------------------------------------------------------------
@@ -73,11 +75,12 @@ class Places(Generic[C]):
         while not idle.empty():
             entry = idle.get_nowait()
             if now >= entry.expires:
-                self.retire(entry, entry.doom)
+                self.close(entry, entry.doom)
             elif not self._usable(entry):
-                self.retire(entry, "unusable")
+                self.close(entry, "unusable")
             else:
                 return entry
+            self.opener.ensure()  # there may be fewer than `min_size` now
         return None
 
     def lend(self, entry: Entry[C], now: float) -> None:
@@ -88,13 +91,15 @@ class Places(Generic[C]):
     def come_back(self, entry: Entry[C], now: float) -> None:
         """Decide about an entry that has just left the place it was in."""
         if now >= entry.expires:
-            self.retire(entry, entry.doom)
+            self.close(entry, entry.doom)
         elif self.permits.over:
-            self.retire(entry, "resized")
+            self.close(entry, "resized")
         elif not self._usable(entry):
-            self.retire(entry, "unusable")
+            self.close(entry, "unusable")
         else:
             self._arrive(entry, now)
+            return
+        self.stir()
 
     def _arrive(self, entry: Entry[C], now: float) -> None:
         """Put a good entry straight into the hands of the head of the line, else aside."""
@@ -108,16 +113,27 @@ class Places(Generic[C]):
         self.idle.put_nowait(entry)
         self._reaper.expect(entry)
 
-    def retire(self, entry: Entry[C], reason: str) -> None:
-        """Close an entry that is in no place any more, and let its permit open another."""
+    def close(self, entry: Entry[C], reason: str) -> None:
+        """Close an entry that is in no place any more. To be followed by `stir()`."""
         self.permits.give()
         self._totals.closed[reason] += 1
         close_quietly(self._connector, entry.conn)
-        self.opener.ensure()
         if self._all_back and not self.lent:
             for future in self._all_back:
                 if not future.done():
                     future.set_result(None)
+
+    def stir(self) -> None:
+        """Restore rule 2, after somebody has joined the line or a permit has come free."""
+        now = self.loop.time()
+        while self.line.at_least(self.opener.checking + 1):
+            if (entry := self.next_idle(now)) is None:
+                break
+            if now < entry.fresh_until:
+                self._arrive(entry, now)
+            else:
+                self.opener.check(entry)
+        self.opener.ensure()
 
     def _usable(self, entry: Entry[C]) -> bool:
         try:
@@ -158,12 +174,13 @@ class Places(Generic[C]):
 
     def check_failed(self, entry: Entry[C]) -> None:
         """Close it, and those idle for longer than it too: what befell it has befallen them."""
-        self.retire(entry, "pool_closed" if self.closing else "check_failed")
+        self.close(entry, "pool_closed" if self.closing else "check_failed")
         now = self.loop.time()
         for other in list(self.idle):
             if now >= other.fresh_until:
                 self.idle.remove(other)
-                self.retire(other, "check_failed")
+                self.close(other, "check_failed")
+        self.stir()
 
     # ---- what is done to all -----------------------------------------------------------------
 
@@ -189,17 +206,17 @@ class Places(Generic[C]):
         for entry in self.lent.values():
             entry.condemn(reason)
         while not self.idle.empty():
-            self.retire(self.idle.oldest_nowait(), reason)
+            self.close(self.idle.oldest_nowait(), reason)
+        self.stir()
 
     def resize(self, limits: Limits) -> None:
         """Take over new limits; what is too much is closed, lent ones on their return."""
         self.limits = limits
         self.permits.total = limits.max_size
         while self.permits.over and not self.idle.empty():
-            self.retire(self.idle.oldest_nowait(), "resized")
+            self.close(self.idle.oldest_nowait(), "resized")
         self._settle_goals()
-        self._reaper.reap()
-        self.opener.ensure()
+        self._reaper.reap()  # stirs, too
 
     def begin_closing(self, error: Exception) -> None:
         """Send the callers away, stop the upkeep, and close what is not lent."""
@@ -225,7 +242,7 @@ class Places(Generic[C]):
         severed = self.lent.copy()
         self.lent.clear()
         for entry in severed.values():
-            self.retire(entry, "pool_closed")
+            self.close(entry, "pool_closed")
         return severed
 
     def bury(self) -> None:

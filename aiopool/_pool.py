@@ -141,19 +141,17 @@ class Pool(Generic[C]):
         self, places: Places[C], stale: Entry[C] | None, timeout: float | None, now: float
     ) -> Entry[C]:
         """Wait in the line: the one suspension point of `acquire()`."""
+        if stale is not None:
+            places.idle.put_nowait(stale)
         max_waiting = self._limits.max_waiting
         if max_waiting is not None:
             servable = max(0, places.permits.total - len(places.lent))
             if places.line.at_least(max_waiting + servable):
-                if stale is not None:
-                    places.idle.put_nowait(stale)
                 self._totals.rejected += 1
                 msg = self._explain(f"max_waiting={max_waiting} callers wait already")
                 raise self._rejected_error(msg)
         waiter = places.line.join(None if timeout is None else now + timeout)
-        if stale is not None:
-            places.opener.check(stale)
-        places.opener.ensure()
+        places.stir()
         try:
             entry = await waiter
         except BaseException:

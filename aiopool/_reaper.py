@@ -5,59 +5,66 @@ nothing to await. It sleeps until the next thing is due, and an abandoned pool c
 """
 
 import asyncio
-from collections.abc import Callable
 from math import inf
-from typing import Generic
+from typing import Generic, Protocol
 
 from ._alarm import Alarm
 from ._connector import C
 from ._idle import Entry, IdleQueue
 
 
+class Owner(Protocol[C]):
+    """What a reaper asks of its pool."""
+
+    @property
+    def idle(self) -> IdleQueue[C]:
+        """The idle connections, from which it takes as the callers do."""
+        ...
+
+    @property
+    def spare(self) -> int:
+        """How many there are above `min_size`: so many may be closed for being idle."""
+        ...
+
+    def close(self, entry: Entry[C], reason: str, /) -> None:
+        """Close an entry that was taken."""
+        ...
+
+    def stir(self) -> None:
+        """Make up for what was closed."""
+        ...
+
+
 class Reaper(Generic[C]):
     """Goes through the idle entries whenever one of them is due."""
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        idle: IdleQueue[C],
-        spare: Callable[[], int],
-        retire: Callable[[Entry[C], str], None],
-        max_idle: float | None,
+        self, loop: asyncio.AbstractEventLoop, owner: Owner[C], max_idle: float | None
     ) -> None:
-        """Take entries from `idle`, as the pool's callers do, and give them to `retire`.
-
-        `spare()` says how many connections there are above `min_size`: for being idle, no more than
-        that are closed.
-        """
         self._loop = loop
-        self._idle = idle
-        self._spare = spare
-        self._retire = retire
+        self._owner = owner
         self._max_idle = inf if max_idle is None else max_idle
         self._alarm = Alarm(loop, self.reap)
 
     def expect(self, entry: Entry[C]) -> None:
         """Note that this entry has just become idle."""
-        due = min(entry.expires, entry.idle_since + self._max_idle)
-        if due < self._alarm.when:
-            self._alarm.at(due)
+        self._alarm.at(min(entry.expires, entry.idle_since + self._max_idle))
 
     def reap(self) -> None:
         """Close what is due, the longest idle first, and sleep until the next is."""
-        now = self._loop.time()
-        for entry in list(self._idle):
+        now, owner, idle = self._loop.time(), self._owner, self._owner.idle
+        for entry in list(idle):
             if entry.expires <= now:
-                self._idle.remove(entry)
-                self._retire(entry, entry.doom)
-            elif entry.idle_since + self._max_idle <= now and self._spare() > 0:
-                self._idle.remove(entry)
-                self._retire(entry, "max_idle")
-        surplus = self._spare() > 0
-        for entry in self._idle:
-            self._alarm.at(
-                min(entry.expires, entry.idle_since + self._max_idle) if surplus else entry.expires
-            )
+                idle.remove(entry)
+                owner.close(entry, entry.doom)
+            elif entry.idle_since + self._max_idle <= now and owner.spare > 0:
+                idle.remove(entry)
+                owner.close(entry, "max_idle")
+        owner.stir()
+        for entry in idle:
+            self._alarm.at(entry.expires)
+            if owner.spare > 0:
+                self._alarm.at(entry.idle_since + self._max_idle)
 
     def stop(self) -> None:
         """Sleep for good."""

@@ -6,6 +6,7 @@ waits for something that no timer will bring fails as `Deadlock` instead of hang
 
 import asyncio
 import selectors
+from collections.abc import Callable
 from selectors import SelectorKey
 
 
@@ -17,6 +18,8 @@ class _JumpingSelector(selectors.DefaultSelector):
     loop: "JumpingLoop"
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        for watch in self.loop.watches:
+            watch()
         ready = super().select(0)
         if not ready and (timeout is None or timeout > 0):
             self.loop.jump()
@@ -30,6 +33,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         selector = _JumpingSelector()
         super().__init__(selector)
         selector.loop = self
+        self.watches: list[Callable[[], None]] = []  # called in every turn of the loop
         self._now = 1000.0
 
     def time(self) -> float:
@@ -37,12 +41,18 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
     def jump(self) -> None:
         """Go to the time of the next timer."""
-        timers = self._scheduled  # the heap of asyncio.BaseEventLoop
-        if not timers:
+        if not self._scheduled:  # asyncio's heap of timers, without cancelled ones at its top
             tasks = "\n".join(repr(task) for task in asyncio.all_tasks(self))
-            raise Deadlock(f"everybody waits and no timer is set:\n{tasks}")
-        self._now = max(self._now, timers[0].when())
+            msg = f"everybody waits and no timer is set:\n{tasks}"
+            raise Deadlock(msg)
+        self._now = max(self._now, self._scheduled[0].when())
 
     def block(self, seconds: float) -> None:
-        """Let time pass as in a callback that does not return for so long."""
+        """Let time pass as during a callback that takes so long."""
         self._now += seconds
+
+
+async def turns(number: int) -> None:
+    """Let the loop turn so many times."""
+    for _ in range(number):
+        await asyncio.sleep(0)

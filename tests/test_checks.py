@@ -1,0 +1,118 @@
+"""Long-idle connections are checked by a task of the pool before they are lent."""
+
+import asyncio
+
+from clock import turns
+from fakes import fails, never, slow
+
+
+async def idle_for(pool, number: int, seconds: float) -> list:
+    conns = [await pool.acquire() for _ in range(number)]
+    for conn in conns:
+        await pool.release(conn)
+    await asyncio.sleep(seconds)
+    return conns
+
+
+async def test_a_connection_idle_for_less_than_check_after_is_lent_without_a_check(make_pool):
+    pool, connector = make_pool()
+    (conn,) = await idle_for(pool, 1, 29.9)
+    assert await pool.acquire(timeout=0) is conn
+    assert connector.checks.calls == 0
+
+
+async def test_a_connection_idle_for_check_after_is_checked_and_then_lent(make_pool):
+    pool, connector = make_pool()
+    (conn,) = await idle_for(pool, 1, 30.0)
+    assert await pool.acquire() is conn
+    assert connector.checks.calls == 1
+
+
+async def test_with_check_after_none_nothing_is_checked(make_pool):
+    pool, connector = make_pool(check_after=None)
+    (conn,) = await idle_for(pool, 1, 299.0)
+    assert await pool.acquire() is conn
+    assert connector.checks.calls == 0
+
+
+async def test_a_failed_check_costs_the_caller_no_error_but_gives_a_new_connection(make_pool):
+    pool, connector = make_pool()
+    (conn,) = await idle_for(pool, 1, 60.0)
+    connector.checks.usual = fails()
+    assert await pool.acquire() is not conn
+    assert connector.closed == [conn]
+    assert pool.stats().closed == {"check_failed": 1}
+
+
+async def test_a_failed_check_closes_those_idle_for_longer_too(make_pool):
+    pool, connector = make_pool()
+    conns = await idle_for(pool, 10, 60.0)
+    connector.checks.usual = fails()
+    fresh = await pool.acquire()
+    assert set(connector.closed) == set(conns)
+    assert connector.live == {fresh}
+
+
+async def test_a_check_that_never_ends_counts_as_failed_after_a_second(make_pool):
+    pool, connector = make_pool()
+    (conn,) = await idle_for(pool, 1, 60.0)
+    connector.checks.usual = never
+    start = asyncio.get_running_loop().time()
+    assert await pool.acquire() is not conn
+    assert asyncio.get_running_loop().time() == start + 1.0
+
+
+async def test_each_waiter_has_a_check_of_its_own(make_pool):
+    pool, connector = make_pool()
+    conns = await idle_for(pool, 5, 60.0)
+    connector.checks.usual = slow(0.1)
+    start = asyncio.get_running_loop().time()
+    got = await asyncio.gather(*(pool.acquire() for _ in range(5)))
+    assert set(got) == set(conns)
+    assert asyncio.get_running_loop().time() == start + 0.1
+
+
+async def test_a_check_survives_its_caller(make_pool):
+    pool, connector = make_pool()
+    (conn,) = await idle_for(pool, 1, 60.0)
+    connector.checks.usual = slow(0.5)
+    caller = asyncio.create_task(pool.acquire())
+    await turns(2)
+    caller.cancel()
+    await asyncio.sleep(0.5)
+    assert await pool.acquire(timeout=0) is conn
+    assert connector.checks.calls == 1
+
+
+async def test_a_returned_connection_beats_a_slow_check(make_pool):
+    pool, connector = make_pool()
+    stale, busy = await pool.acquire(), await pool.acquire()
+    await pool.release(stale)
+    await asyncio.sleep(60)
+    connector.checks.usual = slow(0.5)
+    caller = asyncio.create_task(pool.acquire())
+    await turns(2)
+    await pool.release(busy)
+    assert await caller is busy
+
+
+async def test_a_check_cancelled_by_somebody_else_loses_nothing(make_pool):
+    pool, connector = make_pool(max_size=1)
+    await idle_for(pool, 1, 60.0)
+    connector.checks.usual = slow(0.5)
+    caller = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0)
+    for task in asyncio.all_tasks():
+        if task.get_name() == "aiopool-check":
+            task.cancel()
+    await caller
+    assert pool.stats().size == 1
+
+
+async def test_time_that_passed_while_the_loop_was_blocked_counts_as_idle(make_pool):
+    pool, connector = make_pool()
+    conn = await pool.acquire()
+    await pool.release(conn)
+    asyncio.get_running_loop().block(60.0)
+    assert await pool.acquire() is conn
+    assert connector.checks.calls == 1

@@ -1,0 +1,44 @@
+"""The jumping clock itself."""
+
+import asyncio
+
+import pytest
+from clock import Deadlock, JumpingLoop
+
+
+async def test_time_jumps_to_the_next_timer_exactly():
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await asyncio.sleep(3600.1)
+    assert loop.time() == start + 3600.1
+
+
+def test_a_test_in_which_everybody_waits_fails_as_deadlock():
+    async def wait() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with (
+        pytest.raises(Deadlock, match="everybody waits and no timer is set"),
+        asyncio.Runner(loop_factory=JumpingLoop) as runner,
+    ):
+        runner.run(wait())
+
+
+def test_a_watch_that_fails_fails_the_test():
+    async def wait() -> None:
+        await asyncio.sleep(1)
+
+    def watch() -> None:
+        msg = "a rule is broken"
+        raise AssertionError(msg)
+
+    with (
+        pytest.raises(AssertionError, match="a rule is broken"),
+        asyncio.Runner(loop_factory=JumpingLoop) as runner,
+    ):
+        loop = runner.get_loop()
+        loop.watches.append(watch)
+        try:
+            runner.run(wait())
+        finally:
+            loop.watches.clear()

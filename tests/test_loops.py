@@ -1,0 +1,201 @@
+"""One pool on several event loops, one after the other; and in a forked child.
+
+These run on loops of their own making, so they are no coroutines themselves.
+"""
+
+import asyncio
+import os
+import threading
+import traceback
+
+import pytest
+from clock import JumpingLoop, turns
+from fakes import Conn, FakeConnector, fails, never
+
+from aiopool import NotLent, Pool, WrongLoop
+
+
+async def lend_and_return(pool: Pool[Conn]) -> Conn:
+    async with pool.connection() as conn:
+        return conn
+
+
+def make() -> tuple[Pool[Conn], FakeConnector]:
+    connector = FakeConnector()
+    return Pool(connector, max_size=2), connector
+
+
+def test_after_its_loop_was_closed_a_pool_starts_afresh_on_the_next():
+    pool, connector = make()
+    first = asyncio.run(lend_and_return(pool))
+    second = asyncio.run(lend_and_return(pool))
+    assert second is not first
+    assert connector.closed == [first]
+    assert pool.stats().size == 1
+    assert pool.stats().acquired == 2
+
+
+def test_connections_lent_when_the_loop_was_closed_are_dropped_as_well():
+    pool, connector = make()
+    held = asyncio.run(pool.acquire())
+
+    async def go_on() -> None:
+        await lend_and_return(pool)
+        assert connector.closed == [held]
+        with pytest.raises(NotLent):
+            await pool.release(held)
+
+    asyncio.run(go_on())
+
+
+def test_an_error_in_closing_what_a_dead_loop_left_reaches_no_caller(caplog):
+    pool, connector = make()
+    asyncio.run(lend_and_return(pool))
+    connector.close_error = RuntimeError("Event loop is closed")
+    asyncio.run(lend_and_return(pool))
+    assert pool.stats().size == 1
+    assert "Event loop is closed" in caplog.text
+
+
+def test_what_was_under_way_when_the_loop_ended_is_not_under_way_on_the_next():
+    pool, connector = make()
+    connector.opens.next.extend([never, never])
+
+    async def leave_waiting() -> None:
+        waiters = [asyncio.create_task(pool.acquire()) for _ in range(3)]
+        await turns(2)
+        assert pool.stats().waiting == len(waiters)
+
+    asyncio.run(leave_waiting())
+    assert (pool.stats().waiting, pool.stats().size, connector.opening) == (0, 0, 0)
+    asyncio.run(lend_and_return(pool))
+
+
+def test_a_pool_with_failing_openings_leaves_no_task_when_its_loop_ends():
+    connector = FakeConnector()
+    connector.opens.usual = fails()
+    pool: Pool[Conn] = Pool(connector, min_size=2, timeout=0.01)
+
+    async def try_it() -> None:
+        with pytest.raises(TimeoutError):
+            await pool.acquire()
+
+    asyncio.run(try_it())
+
+
+def test_a_second_running_loop_is_refused_by_everything_and_the_first_goes_on():
+    pool, connector = make()
+    with asyncio.Runner() as first:
+        held = first.run(pool.acquire())
+        with asyncio.Runner() as second:
+            for use in (pool.acquire, pool.open, pool.aclose, lambda: pool.warm(1)):
+                with pytest.raises(WrongLoop, match="in use on another event loop"):
+                    second.run(use())
+            with pytest.raises(WrongLoop, match="given back on another event loop"):
+                second.run(pool.release(held))
+        first.run(pool.release(held))
+        assert first.run(lend_and_return(pool)) is held
+        first.run(pool.aclose())
+    assert connector.closed == [held]
+
+
+def test_a_second_loop_in_a_second_thread_is_refused_too():
+    pool, _ = make()
+    caught: list[BaseException] = []
+
+    def other_thread() -> None:
+        try:
+            asyncio.run(lend_and_return(pool))
+        except WrongLoop as error:
+            caught.append(error)
+
+    async def first() -> None:
+        async with pool.connection():
+            thread = threading.Thread(target=other_thread)
+            thread.start()
+            thread.join()
+        await pool.aclose()
+
+    asyncio.run(first())
+    assert len(caught) == 1
+
+
+def test_a_closed_pool_may_be_opened_on_another_loop():
+    pool, _ = make()
+    with asyncio.Runner() as first:
+        first.run(lend_and_return(pool))
+        first.run(pool.aclose())
+        with asyncio.Runner() as second:
+            second.run(pool.open())
+            second.run(lend_and_return(pool))
+            second.run(pool.aclose())
+
+
+def test_a_pool_whose_loop_is_closed_can_be_closed_on_another():
+    pool, connector = make()
+    conn = asyncio.run(lend_and_return(pool))
+    asyncio.run(pool.aclose())
+    assert connector.closed == [conn]
+    assert "closed" in repr(pool)
+
+
+def test_an_old_waiter_that_is_collected_late_does_not_disturb_the_new_life():
+    pool, connector = make()
+    connector.opens.next.append(never)
+    runner = asyncio.Runner(loop_factory=JumpingLoop)
+    waiting = pool.acquire()
+
+    async def step() -> None:
+        waiting.send(None)
+
+    runner.run(step())
+    runner.close()
+    asyncio.run(lend_and_return(pool))
+    waiting.close()  # GeneratorExit where it waited
+    assert pool.stats().idle == 1
+
+
+def in_child(check) -> None:
+    """Fork, run the check in the child, and fail if it failed there."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            check()
+            code = 0
+        except BaseException:  # noqa: BLE001 - whatever it is, the child must not return into pytest
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_after_a_fork_the_child_starts_afresh_and_leaves_the_parents_connections_alone():
+    pool, connector = make()
+    with asyncio.Runner() as runner:
+        idle, lent = runner.run(pool.acquire()), runner.run(pool.acquire())
+        runner.run(pool.release(idle))
+
+        def check() -> None:
+            fresh = asyncio.run(lend_and_return(pool))
+            assert fresh not in {idle, lent}
+            assert connector.closed == []
+            assert pool.stats().size == 1
+
+        in_child(check)
+        assert runner.run(lend_and_return(pool)) is idle
+        runner.run(pool.release(lent))
+        runner.run(pool.aclose())
+
+
+def test_a_child_may_close_a_pool_that_it_never_used():
+    pool, connector = make()
+    with asyncio.Runner() as runner:
+        runner.run(lend_and_return(pool))
+
+        def check() -> None:
+            asyncio.run(pool.aclose())
+            assert connector.closed == []
+
+        in_child(check)
+        runner.run(pool.aclose())
