@@ -37,9 +37,10 @@ class Entry(Generic[C]):
 class IdleQueue(asyncio.LifoQueue[Entry[C]]):
     """Idle connections, the last returned on top, so that those not needed sink and grow old.
 
-    Only the `_nowait` half of the queue is used: `asyncio.Queue.get` lets newcomers overtake
-    whoever was woken. `_init`, `_get` and `_put` are what CPython lets subclasses override; here
-    they swap the list for a deque, from whose old end the reaper takes.
+    Only the `_nowait` half of a queue is of use here: `asyncio.Queue.get` lets newcomers overtake
+    whoever was woken. As nobody ever waits in it, there is nobody to wake, and what `put_nowait` and
+    `get_nowait` do to that end, most of what they cost, is left out. `_init` is what CPython lets
+    subclasses override; here it swaps the list for a deque, from whose old end the reaper takes.
     """
 
     _queue: deque[Entry[C]]
@@ -47,14 +48,18 @@ class IdleQueue(asyncio.LifoQueue[Entry[C]]):
     def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the signature is asyncio's
         self._queue = deque()
 
-    def _get(self) -> Entry[C]:
-        return self._queue.pop()
-
-    def _put(self, item: Entry[C]) -> None:
+    def put_nowait(self, item: Entry[C]) -> None:
+        """Put an entry on top."""
         self._queue.append(item)
 
+    def get_nowait(self) -> Entry[C]:
+        """Take the entry on top."""
+        if not self._queue:
+            raise asyncio.QueueEmpty
+        return self._queue.pop()
+
     def oldest_nowait(self) -> Entry[C]:
-        """Take the entry that has been idle the longest."""
+        """Take the entry at the bottom, which has been idle the longest."""
         return self._queue.popleft()
 
     def remove(self, entry: Entry[C]) -> None:

@@ -1,38 +1,33 @@
 """A connection for the length of a block."""
 
 from collections.abc import Coroutine
-from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic
-
-from ._connector import C
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from ._pool import Pool
 
+C_co = TypeVar("C_co", covariant=True)
 
-class Lending(Generic[C]):
+
+class Lending(Generic[C_co]):
     """What `Pool.connection()` returns. A class, since a generator would cost more than the lending.
 
     For one block; ask the pool for another one for the next.
     """
 
     __slots__ = ("_conn", "_pool", "_timeout")
-    _conn: C
+    _conn: C_co
 
-    def __init__(self, pool: "Pool[C]", timeout: float | None | EllipsisType) -> None:
+    def __init__(self, pool: "Pool[C_co]", timeout: float | EllipsisType | None) -> None:
         self._pool = pool
         self._timeout = timeout
 
-    async def __aenter__(self) -> C:
+    async def __aenter__(self) -> C_co:
         """Acquire."""
         self._conn = await self._pool.acquire(timeout=self._timeout)
         return self._conn
 
-    def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Coroutine[Any, Any, None]:
+    def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]:
         """Release, whatever happened."""
         return self._pool.release(self._conn)

@@ -35,6 +35,14 @@ def seconds(option: str, value: object, *, positive: bool = False) -> float | No
     return float(value)
 
 
+def text(option: str, value: object) -> str | None:
+    """Check a string, where None means none."""
+    if value is not None and not isinstance(value, str):
+        msg = f"{option} must be a str or None, not {_kind(value)}"
+        raise TypeError(msg)
+    return value
+
+
 def _kind(value: object) -> str:
     return f"{value!r} ({type(value).__name__})"
 

@@ -58,6 +58,11 @@ class Places(Generic[C]):
         self.opener.ensure()
 
     @property
+    def alive(self) -> bool:
+        """Whether the loop can still run, and in this process."""
+        return self.pid == os.getpid() and not self.loop.is_closed()
+
+    @property
     def existing(self) -> int:
         """How many connections there are, without those being opened."""
         return self.permits.taken - self.opener.opening
@@ -71,17 +76,18 @@ class Places(Generic[C]):
 
     def next_idle(self, now: float) -> Entry[C] | None:
         """Take the idle entry on top that is still of use, if only after a check."""
-        idle = self.idle
-        while not idle.empty():
-            entry = idle.get_nowait()
+        while True:
+            try:
+                entry = self.idle.get_nowait()
+            except asyncio.QueueEmpty:
+                return None
             if now >= entry.expires:
                 self.close(entry, entry.doom)
-            elif not self._usable(entry):
+            elif not self._usable(entry.conn):
                 self.close(entry, "unusable")
             else:
                 return entry
             self.opener.ensure()  # there may be fewer than `min_size` now
-        return None
 
     def lend(self, entry: Entry[C], now: float) -> None:
         """Put an entry that is in no place into the table of the lent."""
@@ -94,7 +100,7 @@ class Places(Generic[C]):
             self.close(entry, entry.doom)
         elif self.permits.over:
             self.close(entry, "resized")
-        elif not self._usable(entry):
+        elif not self._usable(entry.conn):
             self.close(entry, "unusable")
         else:
             self._arrive(entry, now)
@@ -109,7 +115,7 @@ class Places(Generic[C]):
                 return
             del self.lent[id(entry.conn)]
         entry.idle_since = now
-        entry.fresh_until = min(now + self._fresh_for, entry.expires)
+        entry.fresh_until = now + self._fresh_for
         self.idle.put_nowait(entry)
         self._reaper.expect(entry)
 
@@ -135,9 +141,9 @@ class Places(Generic[C]):
                 self.opener.check(entry)
         self.opener.ensure()
 
-    def _usable(self, entry: Entry[C]) -> bool:
+    def _usable(self, conn: C) -> bool:
         try:
-            return self._connector.is_usable(entry.conn)
+            return self._connector.is_usable(conn)
         except Exception:
             logger.exception("looking at a connection failed; it is closed")
             return False

@@ -3,8 +3,8 @@
 import os
 from asyncio import AbstractEventLoop, current_task, get_running_loop
 from dataclasses import replace
-from types import EllipsisType, TracebackType
-from typing import Any, ClassVar, Generic, NoReturn, Self
+from types import EllipsisType
+from typing import ClassVar, Generic, NoReturn, Self
 
 import anyio
 
@@ -12,7 +12,7 @@ from ._connector import C, Connector
 from ._errors import NotLent, PoolClosed, PoolTimeout, TooManyWaiters, WrongLoop
 from ._idle import Entry
 from ._lending import Lending
-from ._limits import Limits, seconds, whole
+from ._limits import Limits, seconds, text, whole
 from ._places import Places
 from ._stats import Holder, Stats, Totals, caller
 
@@ -34,7 +34,7 @@ class Pool(Generic[C]):
     _timeout_error: ClassVar[type[PoolTimeout]] = PoolTimeout
     _rejected_error: ClassVar[type[TooManyWaiters]] = TooManyWaiters
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords, each documented
         self,
         connector: Connector[C],
         *,
@@ -86,10 +86,7 @@ class Pool(Generic[C]):
             max_opening=max_opening,
             leak_after=leak_after,
         )
-        if name is not None and not isinstance(name, str):
-            msg = f"name must be a str or None, not {name!r} ({type(name).__name__})"
-            raise TypeError(msg)
-        self.name = name
+        self.name = text("name", name)
         self._connector = connector
         self._totals = Totals()
         self._places: Places[C] | None = None  # of the present or, once closed, the last life
@@ -99,7 +96,7 @@ class Pool(Generic[C]):
 
     # ---- lending -----------------------------------------------------------------------------
 
-    async def acquire(self, *, timeout: float | None | EllipsisType = ...) -> C:
+    async def acquire(self, *, timeout: float | EllipsisType | None = ...) -> C:
         """Lend a connection; give it back with `release()`.
 
         Suspends only if none is idle and usable, and then only to wait in the line.
@@ -127,7 +124,7 @@ class Pool(Generic[C]):
             seconds("timeout", timeout)
         now = loop.time()
         entry = places.next_idle(now)
-        if entry is not None and now < entry.fresh_until and not places.line.waiters:
+        if entry is not None and now < entry.fresh_until:  # by rule 2 nobody waits
             places.lend(entry, now)
         else:
             entry = await self._wait(places, entry, timeout, now)
@@ -192,14 +189,15 @@ class Pool(Generic[C]):
             self._refuse(conn)
 
     def _refuse(self, conn: C) -> NoReturn:
-        if self._places is not None and _alive_elsewhere(self._places):
+        places = self._places
+        if places is not None and places.loop is not get_running_loop() and places.alive:
             msg = f"a connection of {self!r} was given back on another event loop"
             raise WrongLoop(msg)
         # Not the connection's own repr, which may know secrets.
         msg = f"{self!r} has not lent this {type(conn).__name__} (id {id(conn):#x})"
         raise NotLent(msg)
 
-    def connection(self, *, timeout: float | None | EllipsisType = ...) -> Lending[C]:
+    def connection(self, *, timeout: float | EllipsisType | None = ...) -> Lending[C]:
         """Lend a connection for the length of an `async with` block.
 
         Args:
@@ -225,7 +223,8 @@ class Pool(Generic[C]):
             msg = f"{self!r} is being closed: connections are lent still"
             raise self._closed_error(msg)
         self._closed = False
-        if (error := await self._reach(self._limits.min_size)) is not None:
+        places = self._serve(get_running_loop())
+        if (error := await places.reach(self._limits.min_size)) is not None:
             raise error
 
     async def warm(self, n: int) -> int:
@@ -240,17 +239,11 @@ class Pool(Generic[C]):
             WrongLoop: The pool is in use on another event loop.
 
         """
-        error = await self._reach(whole("n", n, 0, self._limits.max_size))
+        places = self._serve(get_running_loop())
+        error = await places.reach(whole("n", n, 0, self._limits.max_size))
         if isinstance(error, PoolClosed):
             raise error
-        return 0 if self._places is None else self._places.existing
-
-    async def _reach(self, size: int) -> Exception | None:
-        loop = get_running_loop()
-        places = self._serving
-        if places is None or places.loop is not loop:
-            places = self._serve(loop)
-        return await places.reach(size)
+        return places.existing
 
     async def aclose(self, timeout: float | None = 5.0) -> None:
         """Close the pool: callers in line get `PoolClosed` at once, lent connections some grace.
@@ -285,12 +278,7 @@ class Pool(Generic[C]):
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         """Close the pool, with the usual grace."""
         await self.aclose()
 
@@ -321,7 +309,9 @@ class Pool(Generic[C]):
             self._serving.resize(self._limits)
 
     def _serve(self, loop: AbstractEventLoop) -> Places[C]:
-        """Begin a life on this loop, unless closed or at home on another."""
+        """Begin a life on this loop, unless it goes on already; not if closed or on another loop."""
+        if self._serving is not None and self._serving.loop is loop:
+            return self._serving
         if self._closed:
             msg = f"{self!r} is closed"
             raise self._closed_error(msg)
@@ -336,7 +326,7 @@ class Pool(Generic[C]):
         """Drop a life whose loop is gone, in whichever way."""
         if places.pid != os.getpid():
             _inherited.append(places)
-        elif places.loop.is_closed():
+        elif not places.alive:
             places.bury()
         elif not places.closing:
             msg = f"{self!r} is in use on another event loop, which is still open"
@@ -407,11 +397,3 @@ class Pool(Generic[C]):
         if holders := self.holders():
             longest = f"; longest lent {holders[0].age:.1f} s by task {holders[0].task!r}"
         return f"{what} ({self.stats()}{longest})"
-
-
-def _alive_elsewhere(places: Places[Any]) -> bool:
-    return (
-        places.loop is not get_running_loop()
-        and places.pid == os.getpid()
-        and not places.loop.is_closed()
-    )

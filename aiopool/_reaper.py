@@ -48,7 +48,9 @@ class Reaper(Generic[C]):
 
     def expect(self, entry: Entry[C]) -> None:
         """Note that this entry has just become idle."""
-        self._alarm.at(min(entry.expires, entry.idle_since + self._max_idle))
+        due = entry.idle_since + self._max_idle
+        if due < self._alarm.when or entry.expires < self._alarm.when:
+            self._alarm.at(min(due, entry.expires))
 
     def reap(self) -> None:
         """Close what is due, the longest idle first, and sleep until the next is."""

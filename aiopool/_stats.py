@@ -1,9 +1,9 @@
 """What a pool tells about itself: frozen pictures, computed from its state when asked."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import currentframe
 from types import FrameType
 
 
@@ -78,7 +78,7 @@ class Totals:
     rejected: int = 0
     opened: int = 0
     open_failed: int = 0
-    closed: Counter[str] = field(default_factory=Counter)
+    closed: Counter[str] = field(default_factory=Counter[str])
     wait_seconds: float = 0.0
     use_seconds: float = 0.0
     open_seconds: float = 0.0
@@ -86,7 +86,7 @@ class Totals:
 
 def caller() -> str | None:
     """Find the place in the user's code that led here: the first outside the two libraries."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - CPython's documented way to it
+    frame: FrameType | None = currentframe()
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if package not in {"aiopool", "redis"}:

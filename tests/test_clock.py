@@ -32,13 +32,9 @@ def test_a_watch_that_fails_fails_the_test():
         msg = "a rule is broken"
         raise AssertionError(msg)
 
-    with (
-        pytest.raises(AssertionError, match="a rule is broken"),
-        asyncio.Runner(loop_factory=JumpingLoop) as runner,
-    ):
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         loop = runner.get_loop()
         loop.watches.append(watch)
-        try:
+        with pytest.raises(AssertionError, match="a rule is broken"):
             runner.run(wait())
-        finally:
-            loop.watches.clear()
+        loop.watches.clear()

@@ -71,10 +71,14 @@ async def test_connection_gives_back_at_the_end_of_the_block_and_after_an_error(
     async with pool.connection() as conn:
         assert pool.stats().lent == 1
     assert pool.stats().lent == 0
-    with pytest.raises(KeyError):
+
+    async def fail() -> None:
         async with pool.connection() as again:
             assert again is conn
             raise KeyError
+
+    with pytest.raises(KeyError):
+        await fail()
     assert pool.stats().lent == 0
 
 

@@ -1,6 +1,7 @@
 """Openings: whom they serve, how many there are, and what happens when they fail."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from clock import turns
@@ -196,7 +197,7 @@ async def test_pauses_between_failed_openings_double_with_jitter_up_to_a_second(
     with pytest.raises(ConnectionRefusedError):
         await pool.open()
     await asyncio.sleep(20)
-    pauses = [after - before for before, after in zip(begun, begun[1:], strict=False)]
+    pauses = [after - before for before, after in pairwise(begun)]
     for number, pause in enumerate(pauses):
         longest = min(1.0, 0.01 * 2**number)
         assert longest / 2 <= pause + 1e-9

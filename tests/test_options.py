@@ -67,6 +67,11 @@ def test_whole_seconds_are_seconds():
 
 def test_the_defaults_are_those_documented():
     limits = Pool(FakeConnector())._limits
-    assert (limits.max_size, limits.min_size, limits.timeout, limits.max_waiting) == (10, 0, 5, None)
+    assert (limits.max_size, limits.min_size, limits.timeout, limits.max_waiting) == (
+        10,
+        0,
+        5,
+        None,
+    )
     assert (limits.max_idle, limits.max_lifetime, limits.check_after) == (300, 3600, 30)
     assert (limits.max_opening, limits.leak_after) == (4, None)

@@ -81,7 +81,10 @@ async def test_holders_name_the_task_and_the_time_the_longest_first(make_pool):
         tasks.append(asyncio.create_task(hold(), name=name))
         await asyncio.sleep(3)
     holders = pool.holders()
-    assert [(h.task, h.age, loop.time() - h.since) for h in holders] == [("one", 6, 6), ("two", 3, 3)]
+    assert [(h.task, h.age, loop.time() - h.since) for h in holders] == [
+        ("one", 6, 6),
+        ("two", 3, 3),
+    ]
     assert all(isinstance(holder, Holder) and holder.where is None for holder in holders)
     for task in tasks:
         task.cancel()

@@ -184,7 +184,9 @@ else:
     CASES = [range(chunk, SEEDS, CHUNKS) for chunk in range(CHUNKS)]
 
 
-@pytest.mark.parametrize("seeds", CASES, ids=lambda seeds: f"seeds {seeds.start},{seeds.start + seeds.step}..")
+@pytest.mark.parametrize(
+    "seeds", CASES, ids=lambda seeds: f"seeds {seeds.start},{seeds.start + seeds.step}.."
+)
 def test_in_a_storm_the_rules_hold_and_nothing_is_lost(seeds):
     for seed in seeds:
         blow(seed)

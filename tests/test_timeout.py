@@ -132,7 +132,9 @@ async def test_who_is_turned_away_takes_no_idle_connection_along(make_pool):
 async def test_a_timeout_out_of_range_is_refused_even_if_it_were_not_needed(make_pool, timeout):
     pool, _ = make_pool()
     await pool.release(await pool.acquire())
-    with pytest.raises(ValueError, match=f"timeout={timeout} is out of range: it must be 0 or more"):
+    with pytest.raises(
+        ValueError, match=f"timeout={timeout} is out of range: it must be 0 or more"
+    ):
         await pool.acquire(timeout=timeout)
     assert pool.stats().idle == 1
 

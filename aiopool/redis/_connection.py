@@ -6,7 +6,6 @@ This is the one place that touches redis-py's and asyncio's private parts; each 
 import select
 import socket
 from collections.abc import Callable, Coroutine, Iterable
-from functools import cache
 from typing import Any, TypeVar, cast
 
 from redis.asyncio.connection import AbstractConnection
@@ -23,7 +22,7 @@ class Accountable(AbstractConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledger = Ledger()
         self._readable: Callable[[], object] = _never
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
     # ---- the account -------------------------------------------------------------------------
 
@@ -33,7 +32,7 @@ class Accountable(AbstractConnection):
         self.ledger.note_packed(args, self.db)
         return packed
 
-    def send_packed_command(
+    def send_packed_command(  # pyright: ignore[reportIncompatibleMethodOverride] - as awaitable
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
     ) -> Coroutine[Any, Any, None]:
         """As redis-py's."""
@@ -50,11 +49,14 @@ class Accountable(AbstractConnection):
     ) -> Any:
         """As redis-py's."""
         try:
-            response = await super().read_response(
-                disable_decoding,
-                timeout,
-                disconnect_on_error=disconnect_on_error,
-                push_request=push_request,
+            response = cast(
+                "Any",
+                await super().read_response(
+                    disable_decoding,
+                    timeout,
+                    disconnect_on_error=disconnect_on_error,
+                    push_request=push_request,
+                ),
             )
         except ResponseError:
             self.ledger.note_reply()
@@ -76,7 +78,9 @@ class Accountable(AbstractConnection):
         self.ledger = ledger
         self._readable = _poll(self._fileno())
 
-    def disconnect(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, None]:
+    def disconnect(  # pyright: ignore[reportIncompatibleMethodOverride] - as awaitable
+        self, *args: Any, **kwargs: Any
+    ) -> Coroutine[Any, Any, None]:
         """As redis-py's. With the session its debts are gone."""
         self.ledger = Ledger()
         return super().disconnect(*args, **kwargs)
@@ -86,14 +90,16 @@ class Accountable(AbstractConnection):
     def may_be_lent(self) -> bool:
         """Whether it is connected, owes nothing, and nothing but push messages came unasked."""
         writer = self._writer
-        if writer is None or not self.ledger.clean or self.should_reconnect():
+        if writer is None or not self.ledger.clean or self._should_reconnect:
             return False
         if writer.transport.is_closing():
             return False
+        parser: Any = self._get_parser()  # the base class of parsers does not declare can_read
         try:
             # True for bytes in the buffers of reader or parser, and for an EOF that the loop saw.
-            if _at_once(self._get_parser().can_read()):
-                return self._is_push(bytes(self._reader._buffer[:1]))  # noqa: SLF001 - no public look
+            if _at_once(parser.can_read()):
+                reader: Any = self._reader  # asyncio has no public look at what it has buffered
+                return self._is_push(bytes(reader._buffer[:1]))  # noqa: SLF001
         except OSError:
             return False
         # The event loop may not have run since the peer closed or wrote.
@@ -104,7 +110,8 @@ class Accountable(AbstractConnection):
         writer, self._writer, self._reader = self._writer, None, None
         if writer is None:
             return
-        self._get_parser().on_disconnect()
+        parser: Any = self._get_parser()
+        parser.on_disconnect()
         self.ledger = Ledger()
         self._readable = _never
         try:
@@ -126,7 +133,6 @@ class Accountable(AbstractConnection):
         )
 
 
-@cache
 def accountable(connection_class: type[AbstractConnection]) -> type[Accountable]:
     """Give the accountable version of a connection class: redis-py's own, or a user's."""
     if issubclass(connection_class, Accountable):

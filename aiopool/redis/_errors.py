@@ -3,16 +3,16 @@
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MaxConnectionsError
 
-from aiopool import _errors
+import aiopool._errors as core
 
 
-class PoolClosed(RedisConnectionError, _errors.PoolClosed):
+class PoolClosed(RedisConnectionError, core.PoolClosed):
     """The pool was closed with `aclose()`; `open()` would start it again."""
 
 
-class PoolTimeout(MaxConnectionsError, _errors.PoolTimeout):
+class PoolTimeout(MaxConnectionsError, core.PoolTimeout):
     """No connection came free in time. `__cause__` is the last failed opening, if any failed."""
 
 
-class TooManyWaiters(MaxConnectionsError, _errors.TooManyWaiters):
+class TooManyWaiters(MaxConnectionsError, core.TooManyWaiters):
     """`max_waiting` callers wait already; this one was turned away at once."""

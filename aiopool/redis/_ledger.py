@@ -6,11 +6,26 @@ from functools import lru_cache
 # Commands after which the session is not what the handshake made it, and no command undoes that for
 # certain: other subscriptions, user, protocol or database, a stream instead of replies.
 _STAINS = frozenset(
-    "ASKING AUTH HELLO MONITOR PSUBSCRIBE PSYNC QUIT READONLY READWRITE RESET SSUBSCRIBE SUBSCRIBE "
-    "SYNC".split()
+    [
+        "ASKING",
+        "AUTH",
+        "HELLO",
+        "MONITOR",
+        "PSUBSCRIBE",
+        "PSYNC",
+        "QUIT",
+        "READONLY",
+        "READWRITE",
+        "RESET",
+        "SSUBSCRIBE",
+        "SUBSCRIBE",
+        "SYNC",
+    ]
 )
-_CLIENT_STAINS = frozenset("CAPA IMPORT-SOURCE NO-EVICT NO-TOUCH REPLY TRACKING".split())
-_NOTEWORTHY = _STAINS | frozenset("CLIENT DISCARD EXEC MULTI SELECT UNWATCH WATCH".split())
+_CLIENT_STAINS = frozenset(["CAPA", "IMPORT-SOURCE", "NO-EVICT", "NO-TOUCH", "REPLY", "TRACKING"])
+_NOTEWORTHY = _STAINS | frozenset(
+    ["CLIENT", "DISCARD", "EXEC", "MULTI", "SELECT", "UNWATCH", "WATCH"]
+)
 
 
 class Ledger:

@@ -4,7 +4,7 @@ from collections.abc import Coroutine, Iterable
 from copy import deepcopy
 from inspect import signature
 from types import EllipsisType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
@@ -48,7 +48,7 @@ class RedisPool(ConnectionPool):
         client = redis.asyncio.Redis(connection_pool=pool)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords, each documented
         self,
         url: str | None = None,
         *,
@@ -118,18 +118,24 @@ class RedisPool(ConnectionPool):
             name=_address(connection_kwargs) if name is None else name,
         )
         self._core.retry = _default_retry() if retry is None else retry
-        super().__init__(
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
             connection_class,
             self._core.stats().max_size,
             retry=self._core.retry,
             **connection_kwargs,
         )
+        self._accountable = accountable(connection_class)
         self.make_connection()  # so that a wrong keyword is an error here, not at the first use
+
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Self:
+        """Make a pool from a URL, as redis-py calls it."""
+        return cls(url, **kwargs)
 
     # ---- lending: plain functions, since a coroutine round a coroutine would double its cost ----
 
     def acquire(
-        self, *, timeout: float | None | EllipsisType = ...
+        self, *, timeout: float | EllipsisType | None = ...
     ) -> Coroutine[Any, Any, AbstractConnection]:
         """Lend a connection, connected and ready; see `Pool.acquire`.
 
@@ -144,7 +150,7 @@ class RedisPool(ConnectionPool):
         """
         return self._core.acquire(timeout=timeout)
 
-    def get_connection(
+    def get_connection(  # pyright: ignore[reportIncompatibleMethodOverride] - as awaitable
         self,
         command_name: str | None = None,  # noqa: ARG002 - redis-py's signature
         *keys: Any,  # noqa: ARG002
@@ -153,12 +159,15 @@ class RedisPool(ConnectionPool):
         """Lend a connection under the name that redis-py calls it by. The arguments mean nothing."""
         return self._core.acquire()
 
-    def release(self, connection: AbstractConnection) -> Coroutine[Any, Any, None]:
+    def release(  # pyright: ignore[reportIncompatibleMethodOverride] - as awaitable
+        self, connection: AbstractConnection
+    ) -> Coroutine[Any, Any, None]:
         """Give a connection back; see `Pool.release`."""
-        return self._core.release(connection)  # type: ignore[arg-type]
+        # redis-py's interface says so; any connection that is none of ours is refused.
+        return self._core.release(cast("Accountable", connection))
 
     def connection(
-        self, *, timeout: float | None | EllipsisType = ...
+        self, *, timeout: float | EllipsisType | None = ...
     ) -> Lending[AbstractConnection]:
         """Lend a connection for the length of an `async with` block."""
         return self._core.connection(timeout=timeout)
@@ -224,7 +233,7 @@ class RedisPool(ConnectionPool):
 
     def make_connection(self) -> Accountable:
         """Make a connection that is not connected yet and not of this pool."""
-        return accountable(self.connection_class)(**self.connection_kwargs)
+        return self._accountable(**self.connection_kwargs)
 
     def can_get_connection(self) -> bool:
         """Whether `get_connection()` would get one without waiting for somebody else's return."""
@@ -255,13 +264,14 @@ class RedisPool(ConnectionPool):
 
     async def update_active_connections_for_reconnect(self) -> None:
         """Have lent connections closed on their return."""
-        for connection in self._get_in_use_connections():
-            connection.mark_for_reconnect()
+        for connection in self._core.lent_connections():
+            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
 
     def get_connection_count(self) -> list[tuple[int, dict[str, Any]]]:
         """Give the numbers of idle and of lent connections with their metric attributes."""
         stats = self.stats()
-        (_, idle), (_, used) = super().get_connection_count()
+        counted: Any = super()  # whose result redis-py types in part only
+        (_, idle), (_, used) = counted.get_connection_count()
         return [(stats.idle, idle), (stats.lent, used)]
 
     def _get_free_connections(self) -> Iterable[AbstractConnection]:

@@ -1,0 +1,116 @@
+"""Every public call, for the type checkers: this file is checked, not run."""
+
+import asyncio
+from typing import assert_type
+
+import redis.asyncio
+from redis.asyncio.connection import AbstractConnection
+
+from aiopool import (
+    Connector,
+    Holder,
+    NotLent,
+    Pool,
+    PoolClosed,
+    PoolError,
+    PoolTimeout,
+    RedisPool,
+    Stats,
+    TooManyWaiters,
+    WrongLoop,
+)
+
+
+class Line:
+    """Something to lend."""
+
+    number: int = 0
+
+
+class Lines:
+    """A connector by shape alone."""
+
+    async def open(self) -> Line:
+        return Line()
+
+    async def check(self, conn: Line, /) -> None:
+        conn.number += 1
+
+    def is_usable(self, conn: Line, /) -> bool:
+        return conn.number >= 0
+
+    def close(self, conn: Line, /) -> None:
+        conn.number = -1
+
+
+async def use_pool() -> None:
+    connector: Connector[Line] = Lines()
+    pool = Pool(
+        connector,
+        max_size=10,
+        min_size=1,
+        timeout=5.0,
+        max_waiting=None,
+        max_idle=300,
+        max_lifetime=None,
+        check_after=30.0,
+        max_opening=4,
+        leak_after=None,
+        name="lines",
+    )
+    assert_type(pool, Pool[Line])
+    async with pool as entered:
+        assert_type(entered, Pool[Line])
+        line = await pool.acquire()
+        assert_type(line, Line)
+        await pool.release(line)
+        line = await pool.acquire(timeout=None)
+        await pool.release(line)
+        async with pool.connection(timeout=1) as lent:
+            assert_type(lent, Line)
+        assert_type(await pool.warm(3), int)
+        pool.drain()
+        pool.resize(max_size=20, min_size=0)
+    await pool.open()
+    await pool.aclose(timeout=1.5)
+
+
+async def use_redis_pool() -> None:
+    pool = RedisPool("redis://localhost", max_size=10, decode_responses=True)
+    other = RedisPool.from_url("redis://localhost", max_connections=3)
+    assert_type(other, RedisPool)
+    async with pool as entered:
+        assert_type(entered, RedisPool)
+        conn = await pool.acquire(timeout=0.5)
+        assert_type(conn, AbstractConnection)
+        await pool.release(conn)
+        async with pool.connection() as lent:
+            assert_type(lent, AbstractConnection)
+        client = pool.client()
+        assert_type(client, redis.asyncio.Redis)
+        redis.asyncio.Redis(connection_pool=pool)
+        redis.asyncio.Redis.from_pool(pool)
+        await pool.warm(3)
+        pool.drain()
+        pool.resize(max_size=5)
+    await pool.aclose(timeout=None)
+
+
+def look(pool: Pool[Line] | RedisPool) -> str:
+    stats: Stats = pool.stats()
+    holders: list[Holder] = pool.holders()
+    return f"{pool.name}: {stats.size + stats.waiting} {stats.closed.get('max_idle', 0)} {holders}"
+
+
+def explain(error: PoolError) -> str:
+    match error:
+        case PoolTimeout() | TooManyWaiters():
+            return "busy"
+        case PoolClosed() | NotLent() | WrongLoop():
+            return "misused"
+        case _:
+            return "else"
+
+
+if __name__ == "__main__":
+    asyncio.run(use_pool())
