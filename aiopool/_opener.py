@@ -88,7 +88,6 @@ class Opener(Generic[C]):
         self._drained: set[asyncio.Task[C]] = set()  # openings whose result is not wanted any more
         self._not_before = 0.0
         self._alarm = Alarm(loop, self.ensure)
-        self._stopped = False
         self.failures = 0  # in a row
         self.last_error: Exception | None = None
 
@@ -124,15 +123,14 @@ class Opener(Generic[C]):
         self._checking[task] = entry
         task.add_done_callback(self._check_ended)
 
-    def drain(self) -> None:
+    def drain(self, reason: str) -> None:
         """Condemn what is being opened or checked."""
         self._drained.update(self._opening)
         for entry in self._checking.values():
-            entry.condemn("drained")
+            entry.condemn(reason)
 
     def stop(self) -> None:
-        """Begin nothing more and cancel what is under way."""
-        self._stopped = True
+        """Cancel what is under way."""
         self._alarm.cancel()
         for task in self._tasks():
             task.cancel()
@@ -157,7 +155,7 @@ class Opener(Generic[C]):
     def _opening_ended(self, task: "asyncio.Task[C]") -> None:
         now = self._loop.time()
         took = now - self._opening.pop(task)
-        unwanted = self._stopped or task in self._drained
+        unwanted = task in self._drained
         self._drained.discard(task)
         error = _failure(task)
         if error is None and not unwanted:

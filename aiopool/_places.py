@@ -208,7 +208,7 @@ class Places(Generic[C]):
 
     def drain(self, reason: str = "drained") -> None:
         """Close the idle now and all others as soon as they come back or are open."""
-        self.opener.drain()
+        self.opener.drain(reason)
         for entry in self.lent.values():
             entry.condemn(reason)
         while not self.idle.empty():

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiopool import Pool
 
@@ -24,6 +25,19 @@ async def stubborn() -> None:
         await never()
     except asyncio.CancelledError:
         await never()
+
+
+def unmoved(seconds: float) -> Behaviour:
+    """Succeed after a while, whether cancelled or not."""
+
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while loop.time() < end:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(end - loop.time())
+
+    return go
 
 
 def slow(seconds: float) -> Behaviour:

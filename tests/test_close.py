@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from clock import turns
-from fakes import never, slow, stubborn
+from fakes import never, slow, stubborn, unmoved
 
 from aiopool import NotLent, PoolClosed
 
@@ -115,6 +115,16 @@ async def test_a_connector_that_ignores_its_cancellation_does_not_hold_up_closin
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
     await turns(3)
+
+
+async def test_an_opening_that_succeeds_in_spite_of_its_cancellation_is_closed(make_pool):
+    pool, connector = make_pool()
+    connector.opens.usual = unmoved(0.5)
+    caller = asyncio.create_task(pool.acquire())
+    await turns(3)
+    await pool.aclose()
+    assert connector.opens.calls == len(connector.closed) == 1
+    assert isinstance(caller.exception(), PoolClosed)
 
 
 async def test_an_error_in_close_does_not_hold_up_closing(make_pool, caplog):

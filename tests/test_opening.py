@@ -262,6 +262,20 @@ async def test_a_pool_without_limits_on_time_waits_for_ever_if_asked_to(make_poo
     await waiter
 
 
+@pytest.mark.skipif(
+    not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 is the first with eager tasks"
+)
+async def test_eager_tasks_that_open_or_check_in_no_time_are_kept_in_the_books(make_pool):
+    pool, connector = make_pool(max_size=3)
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    for _ in range(2):  # first opened, then checked
+        conns = await asyncio.gather(*(pool.acquire() for _ in range(3)))
+        for conn in conns:
+            await pool.release(conn)
+        await asyncio.sleep(60)
+    assert (connector.opens.calls, connector.checks.calls) == (3, 3)
+
+
 def test_a_pool_can_be_made_with_no_loop_running():
     class Nothing:
         async def open(self) -> object:

@@ -104,12 +104,16 @@ async def test_a_hot_connection_is_replaced_at_its_lifetime(make_pool):
     assert 3240 <= asyncio.get_running_loop().time() - start <= 3601
 
 
-async def test_a_connection_whose_time_ran_out_while_the_loop_was_blocked_is_not_lent(make_pool):
-    pool, connector = make_pool()
+@pytest.mark.parametrize("check_after", [30.0, None])
+async def test_a_connection_whose_time_ran_out_while_the_loop_was_blocked_is_not_lent(
+    make_pool, check_after
+):
+    pool, connector = make_pool(check_after=check_after, max_idle=None)
     (conn,) = await use(pool, 1)
     asyncio.get_running_loop().block(3600.0)
     assert await pool.acquire() is not conn
     assert connector.closed == [conn]
+    assert connector.checks.calls == 0
 
 
 async def test_lifetimes_differ_by_up_to_a_tenth(make_pool):
