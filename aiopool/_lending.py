@@ -1,7 +1,6 @@
 """A connection for the length of a block."""
 
-from collections.abc import Coroutine
-from types import EllipsisType
+from types import CoroutineType, EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -28,6 +27,6 @@ class Lending(Generic[C_co]):
         self._conn = await self._pool.acquire(timeout=self._timeout)
         return self._conn
 
-    def __aexit__(self, *exc: object) -> Coroutine[Any, Any, None]:
+    def __aexit__(self, *exc: object) -> "CoroutineType[Any, Any, None]":
         """Release, whatever happened."""
-        return self._pool.release(self._conn)
+        return self._pool.release(self._conn)  # type: ignore[return-value] - mypy calls it a Coroutine

@@ -6,6 +6,7 @@ This is the one place that touches redis-py's and asyncio's private parts; each 
 import select
 import socket
 from collections.abc import Callable, Coroutine, Iterable
+from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 from redis.asyncio.connection import AbstractConnection
@@ -32,12 +33,12 @@ class Accountable(AbstractConnection):
         self.ledger.note_packed(args, self.db)
         return packed
 
-    def send_packed_command(  # pyright: ignore[reportIncompatibleMethodOverride] - as awaitable
+    def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
-    ) -> Coroutine[Any, Any, None]:
+    ) -> "CoroutineType[Any, Any, None]":
         """As redis-py's."""
         self.ledger.note_sent()
-        return super().send_packed_command(command, check_health)
+        return super().send_packed_command(command, check_health)  # type: ignore[return-value] - mypy calls it a Coroutine
 
     async def read_response(
         self,
@@ -78,12 +79,10 @@ class Accountable(AbstractConnection):
         self.ledger = ledger
         self._readable = _poll(self._fileno())
 
-    def disconnect(  # pyright: ignore[reportIncompatibleMethodOverride] - as awaitable
-        self, *args: Any, **kwargs: Any
-    ) -> Coroutine[Any, Any, None]:
+    def disconnect(self, *args: Any, **kwargs: Any) -> "CoroutineType[Any, Any, None]":
         """As redis-py's. With the session its debts are gone."""
         self.ledger = Ledger()
-        return super().disconnect(*args, **kwargs)
+        return super().disconnect(*args, **kwargs)  # type: ignore[return-value] - mypy calls it a Coroutine
 
     # ---- the pool's part ---------------------------------------------------------------------
 

@@ -1,9 +1,9 @@
 """`RedisPool`: the pool, with the face of redis-py's own."""
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from copy import deepcopy
 from inspect import signature
-from types import EllipsisType
+from types import CoroutineType, EllipsisType
 from typing import Any, Self, cast
 
 from redis.asyncio import ConnectionPool, Redis
@@ -136,7 +136,7 @@ class RedisPool(ConnectionPool):
 
     def acquire(
         self, *, timeout: float | EllipsisType | None = ...
-    ) -> Coroutine[Any, Any, AbstractConnection]:
+    ) -> "CoroutineType[Any, Any, AbstractConnection]":
         """Lend a connection, connected and ready; see `Pool.acquire`.
 
         Raises:
@@ -148,23 +148,21 @@ class RedisPool(ConnectionPool):
                 wait for.
 
         """
-        return self._core.acquire(timeout=timeout)
+        return self._core.acquire(timeout=timeout)  # type: ignore[return-value] - mypy calls it a Coroutine
 
-    def get_connection(  # pyright: ignore[reportIncompatibleMethodOverride] - as awaitable
+    def get_connection(
         self,
         command_name: str | None = None,  # noqa: ARG002 - redis-py's signature
         *keys: Any,  # noqa: ARG002
         **options: Any,  # noqa: ARG002
-    ) -> Coroutine[Any, Any, AbstractConnection]:
+    ) -> "CoroutineType[Any, Any, AbstractConnection]":
         """Lend a connection under the name that redis-py calls it by. The arguments mean nothing."""
-        return self._core.acquire()
+        return self._core.acquire()  # type: ignore[return-value] - mypy calls it a Coroutine
 
-    def release(  # pyright: ignore[reportIncompatibleMethodOverride] - as awaitable
-        self, connection: AbstractConnection
-    ) -> Coroutine[Any, Any, None]:
+    def release(self, connection: AbstractConnection) -> "CoroutineType[Any, Any, None]":
         """Give a connection back; see `Pool.release`."""
         # redis-py's interface says so; any connection that is none of ours is refused.
-        return self._core.release(cast("Accountable", connection))
+        return self._core.release(cast("Accountable", connection))  # type: ignore[return-value] - mypy calls it a Coroutine
 
     def connection(
         self, *, timeout: float | EllipsisType | None = ...
