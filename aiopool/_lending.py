@@ -29,4 +29,4 @@ class Lending(Generic[C_co]):
 
     def __aexit__(self, *exc: object) -> "CoroutineType[Any, Any, None]":
         """Release, whatever happened."""
-        return self._pool.release(self._conn)  # type: ignore[return-value] - mypy calls it a Coroutine
+        return self._pool.release(self._conn)  # type: ignore[return-value]  # mypy calls it a Coroutine

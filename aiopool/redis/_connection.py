@@ -38,7 +38,7 @@ class Accountable(AbstractConnection):
     ) -> "CoroutineType[Any, Any, None]":
         """As redis-py's."""
         self.ledger.note_sent()
-        return super().send_packed_command(command, check_health)  # type: ignore[return-value] - mypy calls it a Coroutine
+        return super().send_packed_command(command, check_health)  # type: ignore[return-value]  # mypy calls it a Coroutine
 
     async def read_response(
         self,
@@ -82,7 +82,7 @@ class Accountable(AbstractConnection):
     def disconnect(self, *args: Any, **kwargs: Any) -> "CoroutineType[Any, Any, None]":
         """As redis-py's. With the session its debts are gone."""
         self.ledger = Ledger()
-        return super().disconnect(*args, **kwargs)  # type: ignore[return-value] - mypy calls it a Coroutine
+        return super().disconnect(*args, **kwargs)  # type: ignore[return-value]  # mypy calls it a Coroutine
 
     # ---- the pool's part ---------------------------------------------------------------------
 

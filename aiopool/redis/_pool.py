@@ -148,7 +148,7 @@ class RedisPool(ConnectionPool):
                 wait for.
 
         """
-        return self._core.acquire(timeout=timeout)  # type: ignore[return-value] - mypy calls it a Coroutine
+        return self._core.acquire(timeout=timeout)  # type: ignore[return-value]  # mypy calls it a Coroutine
 
     def get_connection(
         self,
@@ -157,12 +157,12 @@ class RedisPool(ConnectionPool):
         **options: Any,  # noqa: ARG002
     ) -> "CoroutineType[Any, Any, AbstractConnection]":
         """Lend a connection under the name that redis-py calls it by. The arguments mean nothing."""
-        return self._core.acquire()  # type: ignore[return-value] - mypy calls it a Coroutine
+        return self._core.acquire()  # type: ignore[return-value]  # mypy calls it a Coroutine
 
     def release(self, connection: AbstractConnection) -> "CoroutineType[Any, Any, None]":
         """Give a connection back; see `Pool.release`."""
         # redis-py's interface says so; any connection that is none of ours is refused.
-        return self._core.release(cast("Accountable", connection))  # type: ignore[return-value] - mypy calls it a Coroutine
+        return self._core.release(cast("Accountable", connection))  # type: ignore[return-value]  # mypy calls it a Coroutine
 
     def connection(
         self, *, timeout: float | EllipsisType | None = ...
