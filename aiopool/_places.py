@@ -253,5 +253,6 @@ class Places(Generic[C]):
 
     def bury(self) -> None:
         """Close everything after the death of the loop: no task and no timer of it runs any more."""
+        self.closing = True
         for entry in [*self.idle, *self.lent.values()]:
             close_quietly(self._connector, entry.conn)

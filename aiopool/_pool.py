@@ -152,8 +152,9 @@ class Pool(Generic[C]):
         try:
             entry = await waiter
         except BaseException:
-            if (handed := places.line.leave(waiter)) is not None:
-                # Handed over and cancelled in the same tick: it goes on to the next.
+            # Handed over and cancelled in the same tick: it goes on to the next. (Not if this is the
+            # end of a coroutine that a dead loop left behind.)
+            if (handed := places.line.leave(waiter)) is not None and places.alive:
                 self._take_back(places, handed.conn)
             raise
         finally:
@@ -176,17 +177,18 @@ class Pool(Generic[C]):
         places = self._places
         if places is None or places.loop is not loop:
             self._refuse(conn)
-        self._take_back(places, conn)
-
-    def _take_back(self, places: Places[C], conn: C) -> None:
-        entry = places.lent.pop(id(conn), None)
-        if entry is not None:
-            now = places.loop.time()
-            self._totals.use_seconds += now - entry.lent_at
-            entry.task = None
-            places.come_back(entry, now)
-        elif self._severed.pop(id(conn), None) is None:
+        if not self._take_back(places, conn):
             self._refuse(conn)
+
+    def _take_back(self, places: Places[C], conn: C) -> bool:
+        entry = places.lent.pop(id(conn), None)
+        if entry is None:
+            return self._severed.pop(id(conn), None) is not None
+        now = places.loop.time()
+        self._totals.use_seconds += now - entry.lent_at
+        entry.task = None
+        places.come_back(entry, now)
+        return True
 
     def _refuse(self, conn: C) -> NoReturn:
         places = self._places
@@ -219,7 +221,8 @@ class Pool(Generic[C]):
             WrongLoop: The pool is in use on another event loop.
 
         """
-        if self._closed and self._places is not None and self._places.lent:
+        places = self._places
+        if self._closed and places is not None and places.alive and places.lent:
             msg = f"{self!r} is being closed: connections are lent still"
             raise self._closed_error(msg)
         self._closed = False
@@ -274,8 +277,12 @@ class Pool(Generic[C]):
             await places.opener.ended()
 
     async def __aenter__(self) -> Self:
-        """Open the pool."""
-        await self.open()
+        """Open the pool; if that fails, nothing of it stays behind."""
+        try:
+            await self.open()
+        except BaseException:
+            await self.aclose(timeout=0)
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -328,7 +335,7 @@ class Pool(Generic[C]):
             _inherited.append(places)
         elif not places.alive:
             places.bury()
-        elif not places.closing:
+        elif places.lent or not places.closing:
             msg = f"{self!r} is in use on another event loop, which is still open"
             raise WrongLoop(msg)
         self._places = self._serving = None
@@ -377,14 +384,6 @@ class Pool(Generic[C]):
             )
             for entry in sorted(self._places.lent.values(), key=lambda entry: entry.lent_at)
         ]
-
-    def idle_connections(self) -> list[C]:
-        """List the idle connections, the longest idle first. To look at, not to use."""
-        return [] if self._places is None else [entry.conn for entry in self._places.idle]
-
-    def lent_connections(self) -> list[C]:
-        """List the lent connections."""
-        return [] if self._places is None else [e.conn for e in self._places.lent.values()]
 
     def __repr__(self) -> str:
         """Show the state, and nothing of the connector, which may know secrets."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from clock import turns
-from fakes import never, slow, stubborn, unmoved
+from fakes import fails, never, slow, stubborn, unmoved
 
 from aiopool import NotLent, PoolClosed
 
@@ -188,6 +188,29 @@ async def test_leaving_the_context_closes_the_pool(make_pool):
     assert not connector.live
     with pytest.raises(PoolClosed):
         await pool.warm(1)
+
+
+async def test_a_context_that_can_not_be_entered_leaves_nothing_behind(make_pool):
+    pool, connector = make_pool(min_size=2)
+    connector.opens.usual = fails(ValueError("a wrong option"))
+    with pytest.raises(ValueError, match="a wrong option"):
+        async with pool:
+            pytest.fail("entered")
+    with pytest.raises(PoolClosed):
+        await pool.acquire()
+    await asyncio.sleep(10)
+    assert connector.opens.calls == 2
+
+
+async def test_entering_the_context_can_be_cancelled(make_pool):
+    pool, connector = make_pool(min_size=2)
+    connector.opens.usual = never
+    entering = asyncio.create_task(pool.__aenter__())
+    await turns(3)
+    entering.cancel()
+    await asyncio.gather(entering, return_exceptions=True)
+    assert entering.cancelled()
+    assert connector.opening == 0
 
 
 async def test_a_closed_pool_can_be_opened_again(make_pool):

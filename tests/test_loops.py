@@ -155,6 +155,42 @@ def test_an_old_waiter_that_is_collected_late_does_not_disturb_the_new_life():
     assert pool.stats().idle == 1
 
 
+def test_a_pool_whose_closing_was_cut_off_with_its_loop_can_be_opened_on_the_next():
+    pool, connector = make()
+
+    async def begin_to_close() -> None:
+        await pool.acquire()
+        closing = asyncio.create_task(pool.aclose())
+        await turns(3)
+        assert not closing.done()
+
+    asyncio.run(begin_to_close())
+
+    async def open_again() -> None:
+        await pool.open()
+        await lend_and_return(pool)
+
+    asyncio.run(open_again())
+    assert len(connector.closed) == 1
+
+
+def test_a_waiter_that_a_dead_loop_left_with_a_connection_ends_without_a_word():
+    pool, connector = make()
+    loop = asyncio.new_event_loop()
+    held = [loop.run_until_complete(pool.acquire()) for _ in range(2)]
+    waiting = pool.acquire()
+
+    async def hand_over() -> None:
+        waiting.send(None)
+        await pool.release(held[0])
+
+    loop.run_until_complete(hand_over())
+    loop.close()
+    waiting.close()
+    asyncio.run(lend_and_return(pool))
+    assert set(connector.closed) == set(held)
+
+
 def in_child(check) -> None:
     """Fork, run the check in the child, and fail if it failed there."""
     child = os.fork()

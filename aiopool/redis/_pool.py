@@ -38,6 +38,14 @@ class _Core(Pool[Accountable]):
             and failures <= self.retry.get_retries()
         )
 
+    def idle_connections(self) -> list[Accountable]:
+        """List the idle connections, the longest idle first. To look at, not to use."""
+        return [] if self._places is None else [entry.conn for entry in self._places.idle]
+
+    def lent_connections(self) -> list[Accountable]:
+        """List the lent connections."""
+        return [] if self._places is None else [e.conn for e in self._places.lent.values()]
+
 
 class RedisPool(ConnectionPool):
     """A pool of `redis.asyncio` connections, to lend from or to give to a `Redis` client.
@@ -191,8 +199,8 @@ class RedisPool(ConnectionPool):
         await self._core.aclose(timeout)
 
     async def __aenter__(self) -> Self:
-        """Open the pool."""
-        await self.open()
+        """Open the pool; if that fails, nothing of it stays behind."""
+        await self._core.__aenter__()
         return self
 
     async def warm(self, n: int) -> int:
