@@ -28,6 +28,7 @@ _inherited: list[object] = []
 class Pool(Generic[C]):
     """Lends the connections that a `Connector` opens to coroutines, first come, first served."""
 
+    _kind: ClassVar[str] = "Pool"
     # Raised at the source in these classes, so that a pool behind another library's interface can
     # raise errors that are that library's as well.
     _closed_error: ClassVar[type[PoolClosed]] = PoolClosed
@@ -388,7 +389,7 @@ class Pool(Generic[C]):
     def __repr__(self) -> str:
         """Show the state, and nothing of the connector, which may know secrets."""
         name = "" if self.name is None else f" {self.name!r}"
-        return f"<{type(self).__name__}{name}{' closed' if self._closed else ''} ({self.stats()})>"
+        return f"<{self._kind}{name}{' closed' if self._closed else ''} ({self.stats()})>"
 
     def _explain(self, what: str) -> str:
         """Add what a puzzled operator would ask next."""

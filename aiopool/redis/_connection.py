@@ -5,6 +5,8 @@ This is the one place that touches redis-py's and asyncio's private parts; each 
 
 import select
 import socket
+import warnings
+from asyncio import StreamWriter
 from collections.abc import Callable, Coroutine, Iterable
 from types import CoroutineType
 from typing import Any, TypeVar, cast
@@ -13,8 +15,14 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
 from ._ledger import Ledger
+from ._push import only_pushes
 
 T = TypeVar("T")
+
+# More unread bytes than these are not looked at: they can't be told to be push messages only.
+PEEK_LIMIT = 65536
+
+READABLE: int = getattr(select, "POLLIN", 1)  # Windows has no poll, and so no name for it
 
 
 class Accountable(AbstractConnection):
@@ -22,7 +30,7 @@ class Accountable(AbstractConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledger = Ledger()
-        self._readable: Callable[[], object] = _never
+        self._look: Callable[[], int] = _blind
         super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
     # ---- the account -------------------------------------------------------------------------
@@ -77,7 +85,8 @@ class Accountable(AbstractConnection):
         await super().connect_check_health(check_health, retry_socket_connect)
         ledger.stained |= bool(self._connect_callbacks)  # they subscribe
         self.ledger = ledger
-        self._readable = _poll(self._fileno())
+        if self._writer is not None:
+            self._look = _lookout(_fileno(self._writer))
 
     def disconnect(self, *args: Any, **kwargs: Any) -> "CoroutineType[Any, Any, None]":
         """As redis-py's. With the session its debts are gone."""
@@ -96,13 +105,26 @@ class Accountable(AbstractConnection):
         parser: Any = self._get_parser()  # the base class of parsers does not declare can_read
         try:
             # True for bytes in the buffers of reader or parser, and for an EOF that the loop saw.
-            if _at_once(parser.can_read()):
-                reader: Any = self._reader  # asyncio has no public look at what it has buffered
-                return self._is_push(bytes(reader._buffer[:1]))  # noqa: SLF001
+            unread = _at_once(parser.can_read())
         except OSError:
             return False
-        # The event loop may not have run since the peer closed or wrote.
-        return not self._readable() or self._is_push(_peek(self._fileno()))
+        # The event loop may not have run since the peer wrote or closed.
+        events = self._look()
+        return not (unread or events) or self._only_pushes_came(writer, events)
+
+    def _only_pushes_came(self, writer: StreamWriter, events: int) -> bool:
+        reader: Any = self._reader  # asyncio has no public look at what it has buffered
+        if int(self.protocol) != 3 or reader._eof or events & ~READABLE:  # noqa: PLR2004, SLF001
+            return False
+        if writer.get_extra_info("ssl_object") is not None:  # what TLS hides is taken for the worst
+            return False
+        unread = bytes(reader._buffer)  # noqa: SLF001
+        if events:
+            peeked = _peek(_fileno(writer))
+            if not 0 < len(peeked) < PEEK_LIMIT:
+                return False
+            unread += peeked
+        return only_pushes(unread)
 
     def abort(self) -> None:
         """Close at once, without a word to the peer and without waiting."""
@@ -112,24 +134,17 @@ class Accountable(AbstractConnection):
         parser: Any = self._get_parser()
         parser.on_disconnect()
         self.ledger = Ledger()
-        self._readable = _never
+        self._look = _blind
         try:
             writer.transport.abort()
         except RuntimeError:  # the event loop is closed
             _bury(writer.transport)
-
-    def _fileno(self) -> int:
-        writer = self._writer
-        return -1 if writer is None else int(writer.get_extra_info("socket").fileno())
-
-    def _is_push(self, start: bytes) -> bool:
-        """Whether unread bytes are a push message of RESP3. What TLS hides is taken for the worst."""
-        return (
-            start == b">"
-            and int(self.protocol) == 3  # noqa: PLR2004 - the protocol's name
-            and self._writer is not None
-            and self._writer.get_extra_info("ssl_object") is None
-        )
+        if not writer.transport.is_closing():
+            # uvloop has closed the socket with the loop, but the transport does not say so, for
+            # which the writer's finaliser would complain.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                del writer
 
 
 def accountable(connection_class: type[AbstractConnection]) -> type[Accountable]:
@@ -152,25 +167,38 @@ def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError(msg)
 
 
-def _never() -> object:
-    return None
+def _blind() -> int:
+    return 0
 
 
-def _poll(fileno: int) -> Callable[[], object]:
-    """Return a function that says whether the descriptor is readable, or at its end."""
+def _lookout(fileno: int) -> Callable[[], int]:
+    """Return a function that says which of these events there are: bytes to read, the peer's end.
+
+    Events are those of `select.poll`. Where it can't see the peer's end behind unread bytes, that
+    end is found when these have been read.
+    """
     if not hasattr(select, "poll"):  # Windows
-        return lambda: select.select([fileno], [], [], 0)[0]
+        return lambda: READABLE if select.select([fileno], [], [], 0)[0] else 0
     poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return lambda: poll.poll(0)
+    poll.register(fileno, READABLE | getattr(select, "POLLRDHUP", 0))
+
+    def look() -> int:
+        events = poll.poll(0)
+        return events[0][1] if events else 0
+
+    return look
+
+
+def _fileno(writer: StreamWriter) -> int:
+    return int(writer.get_extra_info("socket").fileno())
 
 
 def _peek(fileno: int) -> bytes:
-    """Look at the first byte to read without taking it; empty at the end and after an error."""
+    """Look at the bytes to read without taking them; empty at the end and after an error."""
     sock = socket.socket(fileno=fileno)
     try:
         sock.setblocking(False)  # noqa: FBT003 - as it is anyway
-        return sock.recv(1, socket.MSG_PEEK)
+        return sock.recv(PEEK_LIMIT, socket.MSG_PEEK)
     except OSError:
         return b""
     finally:
@@ -180,12 +208,13 @@ def _peek(fileno: int) -> bytes:
 def _bury(transport: Any) -> None:
     """Close the socket of a transport whose event loop is closed.
 
-    The loop would call `_call_connection_lost` in its next turn, which there is not; without it the
-    socket stays open until it is collected, with a `ResourceWarning`. (uvloop closes its sockets with
-    the loop.)
+    The loop would do it in its next turn, which there is not; without it the socket stays open until
+    the transport is collected, with a `ResourceWarning`. (uvloop closes its sockets with the loop.)
     """
     ssl_protocol = getattr(transport, "_ssl_protocol", None)
     if ssl_protocol is not None:
         transport = ssl_protocol._transport  # noqa: SLF001 - TLS lies over the transport with the socket
-    if getattr(transport, "_sock", None) is not None:
-        transport._call_connection_lost(None)  # noqa: SLF001 - see above
+    sock = getattr(transport, "_sock", None)
+    if sock is not None:
+        transport._sock = None  # noqa: SLF001 - as after a closing that the loop has done
+        sock.close()

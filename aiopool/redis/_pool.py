@@ -25,6 +25,7 @@ from ._errors import PoolClosed, PoolTimeout, TooManyWaiters
 class _Core(Pool[Accountable]):
     """The pool proper: knows redis-py's errors and how often redis-py would try again."""
 
+    _kind = "RedisPool"
     _closed_error = PoolClosed
     _timeout_error = PoolTimeout
     _rejected_error = TooManyWaiters
@@ -233,7 +234,7 @@ class RedisPool(ConnectionPool):
 
     def __repr__(self) -> str:
         """Show address and state, none of the credentials."""
-        return repr(self._core).replace(type(self._core).__name__, type(self).__name__, 1)
+        return repr(self._core)
 
     # ---- the rest of redis-py's interface ----------------------------------------------------
 
