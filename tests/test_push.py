@@ -18,6 +18,7 @@ def test_complete_push_messages_are_recognised(data):
 @pytest.mark.parametrize(
     "data",
     [
+        b"",
         b"+OK\r\n",
         b"$9\r\nanother's\r\n",
         b":1\r\n",

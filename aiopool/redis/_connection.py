@@ -102,9 +102,9 @@ class Accountable(AbstractConnection):
             return False
         if writer.transport.is_closing():
             return False
-        parser: Any = self._get_parser()  # the base class of parsers does not declare can_read
         try:
             # True for bytes in the buffers of reader or parser, and for an EOF that the loop saw.
+            parser: Any = self._get_parser()  # the base class of parsers does not declare can_read
             unread = _at_once(parser.can_read())
         except OSError:
             return False
@@ -113,6 +113,9 @@ class Accountable(AbstractConnection):
         return not (unread or events) or self._only_pushes_came(writer, events)
 
     def _only_pushes_came(self, writer: StreamWriter, events: int) -> bool:
+        hiredis: Any = getattr(self._get_parser(), "_reader", None)
+        if hiredis is not None and hiredis.has_data():  # and lets nobody see what
+            return False
         reader: Any = self._reader  # asyncio has no public look at what it has buffered
         if int(self.protocol) != 3 or reader._eof or events & ~READABLE:  # noqa: PLR2004, SLF001
             return False

@@ -10,7 +10,7 @@ _AGGREGATES = {b"*": 1, b"~": 1, b">": 1, b"%": 2, b"|": 2}  # values for each u
 
 
 def only_pushes(data: bytes) -> bool:
-    """Whether the bytes are complete push messages, one after the other, and nothing else."""
+    """Whether the bytes are one or more complete push messages, and nothing else."""
     position = 0
     try:
         while position < len(data):
@@ -19,7 +19,7 @@ def only_pushes(data: bytes) -> bool:
             position = _skip(data, position)
     except (ValueError, RecursionError):  # incomplete, or no RESP3
         return False
-    return position == len(data)
+    return 0 < position == len(data)
 
 
 def _skip(data: bytes, position: int) -> int:

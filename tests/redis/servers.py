@@ -289,6 +289,7 @@ class Talker:
         self._threads = [threading.Thread(target=self._accept)]
         self.connects = 0
         self.mute = threading.Event()  # while set, ECHO is heard but not answered
+        self.postscript = b""  # follows each reply to ECHO, in the same packet
         self.heard: list[list[bytes]] = []
         self._threads[0].start()
 
@@ -326,7 +327,9 @@ class Talker:
             case [b"HELLO", *_]:
                 return b"%1\r\n$5\r\nproto\r\n:3\r\n"
             case [b"ECHO", what]:
-                return b"" if self.mute.is_set() else b"$%d\r\n%b\r\n" % (len(what), what)
+                if self.mute.is_set():
+                    return b""
+                return b"$%d\r\n%b\r\n%b" % (len(what), what, self.postscript)
             case [b"CLIENT", *_]:
                 return b"-ERR unknown\r\n"
         return b"+OK\r\n"

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from servers import STRICT, Server
 
@@ -55,8 +57,9 @@ async def test_a_user_who_may_not_ping_passes_the_check_of_idle_connections(alic
 
 @pytest.mark.parametrize("options", [{"password": WRONG}, {"username": "bob", "password": WRONG}])
 async def test_a_wrong_password_is_told_at_once_and_to_everybody(locked_server, wire, options):
-    # With the default retry: trying again would not make the password right.
-    async with RedisPool(locked_server.url, timeout=60, **options, **wire) as pool:
+    # However patient the retry is: trying again would not make the password right.
+    retry = Retry(NoBackoff(), 1_000_000)
+    async with RedisPool(locked_server.url, timeout=60, retry=retry, **options, **wire) as pool:
         client = pool.client()
         async with asyncio.timeout(10):
             results = await asyncio.gather(

@@ -113,6 +113,14 @@ async def test_what_an_idle_connection_got_unasked_is_read_by_nobody(
         assert pool.stats().closed == {"unusable": 1}
 
 
+async def test_a_stray_reply_in_the_packet_of_another_is_read_by_nobody(talker: Talker, wire):
+    talker.postscript = b"$9\r\nanother's\r\n"
+    async with RedisPool(talker.url, max_size=1, **STRICT, **wire) as pool:
+        await only_mine(pool, 5)
+        assert talker.connects == 5
+        assert pool.stats().closed == {"unusable": 5}
+
+
 # ---- push messages -------------------------------------------------------------------------------
 
 
