@@ -53,9 +53,7 @@ class IdleQueue(asyncio.LifoQueue[Entry[C]]):
         self._queue.append(item)
 
     def get_nowait(self) -> Entry[C]:
-        """Take the entry on top."""
-        if not self._queue:
-            raise asyncio.QueueEmpty
+        """Take the entry on top; there must be one."""
         return self._queue.pop()
 
     def oldest_nowait(self) -> Entry[C]:

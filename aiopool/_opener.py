@@ -108,7 +108,7 @@ class Opener(Generic[C]):
         time: it finds out for all whether the server is back.
         """
         limit = 1 if self.failures else self._max_opening
-        while self.opening < limit and self._permits.free and self._owner.wants_more():
+        while self._permits.free and self.opening < limit and self._owner.wants_more():
             if self._loop.time() < self._not_before:
                 self._alarm.at(self._not_before)
                 return

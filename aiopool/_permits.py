@@ -15,9 +15,9 @@ class Permits:
         self.taken = 0
 
     @property
-    def free(self) -> int:
-        """How many can be taken; never negative, though a shrunken semaphore may be in debt."""
-        return max(0, self.total - self.taken)
+    def free(self) -> bool:
+        """Whether one can be taken."""
+        return self.taken < self.total
 
     @property
     def over(self) -> bool:
@@ -26,10 +26,10 @@ class Permits:
 
     def take(self) -> bool:
         """Take one if one is free."""
-        if self.taken >= self.total:
-            return False
-        self.taken += 1
-        return True
+        if self.free:
+            self.taken += 1
+            return True
+        return False
 
     def give(self) -> None:
         """Give one back. One too many is a bug of the pool, so it is not forgiven."""

@@ -76,11 +76,8 @@ class Places(Generic[C]):
 
     def next_idle(self, now: float) -> Entry[C] | None:
         """Take the idle entry on top that is still of use, if only after a check."""
-        while True:
-            try:
-                entry = self.idle.get_nowait()
-            except asyncio.QueueEmpty:
-                return None
+        while not self.idle.empty():
+            entry = self.idle.get_nowait()
             if now >= entry.expires:
                 self.close(entry, entry.doom)
             elif not self._usable(entry.conn):
@@ -88,6 +85,7 @@ class Places(Generic[C]):
             else:
                 return entry
             self.opener.ensure()  # there may be fewer than `min_size` now
+        return None
 
     def lend(self, entry: Entry[C], now: float) -> None:
         """Put an entry that is in no place into the table of the lent."""
@@ -132,7 +130,7 @@ class Places(Generic[C]):
     def stir(self) -> None:
         """Restore rule 2, after somebody has joined the line or a permit has come free."""
         now = self.loop.time()
-        while self.line.at_least(self.opener.checking + 1):
+        while not self.idle.empty() and self.line.at_least(self.opener.checking + 1):
             if (entry := self.next_idle(now)) is None:
                 break
             if now < entry.fresh_until:

@@ -69,11 +69,22 @@ async def test_a_wrong_password_is_told_at_once_and_to_everybody(locked_server, 
         assert (pool.stats().size, pool.stats().waiting) == (0, 0)
 
 
-async def test_a_missing_password_is_told_at_once(locked_server, wire):
-    async with RedisPool(locked_server.url, timeout=60, **wire) as pool:
-        async with asyncio.timeout(10):
-            with pytest.raises(AuthenticationError):
-                await pool.client().ping()
+async def test_a_missing_password_is_told_at_once(locked_server):
+    retry = Retry(NoBackoff(), 1_000_000)
+    async with (
+        RedisPool(locked_server.url, timeout=60, retry=retry, protocol=3) as pool,
+        asyncio.timeout(10),
+    ):
+        with pytest.raises(AuthenticationError):
+            await pool.client().ping()
+
+
+async def test_a_missing_password_is_told_in_resp2_too(locked_server):
+    # There it depends on the server's version whether the handshake or the first command is refused,
+    # and the latter is for the client to try again.
+    async with RedisPool(locked_server.url, timeout=60, protocol=2, **STRICT) as pool:
+        with pytest.raises(AuthenticationError):
+            await pool.client().ping()
 
 
 async def test_opening_with_a_wrong_password_raises_the_same_error(locked_server):

@@ -44,7 +44,8 @@ async def test_a_changed_session_is_not_lent_again(server: Server, commands, rep
             await conn.send_command(*command)
         for _ in range(replies):
             try:
-                await conn.read_response(push_request=True)
+                # In RESP3 it is a push message that confirms a subscription.
+                await conn.read_response(push_request=protocol == 3)
             except ResponseError:  # this version of the server may not know the command
                 continue
         await pool.release(conn)
