@@ -1,23 +1,22 @@
-"""A timer that can be brought forward and that keeps nobody alive."""
+"""A timer that can be brought forward."""
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from math import inf
 from weakref import WeakMethod
 
 
 class Alarm:
-    """Calls a method at the earliest of the times it was asked for, then forgets them all.
+    """Calls back at the earliest of the times it was asked for, then forgets them all."""
 
-    The method is held weakly, so that a pool which was dropped without being closed can be
-    collected although one of its timers is still to go off.
-    """
+    __slots__ = ("_callback", "_context", "_loop", "_timer", "when")
 
-    __slots__ = ("__weakref__", "_loop", "_method", "_timer", "when")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, method: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         self._loop = loop
-        self._method = WeakMethod(method)
+        self._callback = callback
+        # Not the context of whoever happens to set the alarm: it would live as long.
+        self._context = Context()
         self._timer: asyncio.TimerHandle | None = None
         self.when = inf
 
@@ -26,7 +25,7 @@ class Alarm:
         if when < self.when:
             self.cancel()
             self.when = when
-            self._timer = self._loop.call_at(when, self._ring)
+            self._timer = self._loop.call_at(when, self._ring, context=self._context)
 
     def cancel(self) -> None:
         """Don't go off."""
@@ -38,5 +37,19 @@ class Alarm:
     def _ring(self) -> None:
         self._timer = None
         self.when = inf
-        if (method := self._method()) is not None:
-            method()
+        self._callback()
+
+
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls the method if its object is still there.
+
+    For alarms of the upkeep: a pool that was dropped without being closed can then be collected
+    although one of its timers is still to go off.
+    """
+    reference = WeakMethod(method)
+
+    def call() -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    return call

@@ -8,8 +8,9 @@ C = TypeVar("C")
 class Connector(Protocol[C]):
     """How to open, check, look at and close connections of one kind.
 
-    `open` and `check` are awaited in tasks that the pool owns, never in a caller's. They may be
-    cancelled when the pool is closed; `open` must then leave nothing behind.
+    `open` and `check` are awaited in tasks that the pool owns, never in a caller's. They are
+    cancelled when the pool is closed, or after 30 seconds (`open`) or one (`check`), in case they
+    have no limits of their own; `open` must then leave nothing behind.
     """
 
     async def open(self) -> C:

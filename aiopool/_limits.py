@@ -28,7 +28,11 @@ def seconds(option: str, value: object, *, positive: bool = False) -> float | No
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         msg = f"{option} must be a number of seconds or None (no limit), not {_kind(value)}"
         raise TypeError(msg)
-    if not isfinite(value) or value < 0 or (positive and value == 0):
+    try:
+        fits = isfinite(value) and value >= 0 and not (positive and value == 0)
+    except OverflowError:  # an int beyond all floats
+        fits = False
+    if not fits:
         span = "above 0" if positive else "0 or more"
         msg = f"{option}={value} is out of range: it must be {span} seconds, or None (no limit)"
         raise ValueError(msg)

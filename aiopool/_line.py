@@ -2,27 +2,39 @@
 
 import asyncio
 from collections import OrderedDict
+from copy import copy
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Generic, TypeAlias
+from typing import Generic
 
 from ._alarm import Alarm
 from ._connector import C
 from ._idle import Entry
 
-# Its result is the entry handed over, or None when its time was up.
-Waiter: TypeAlias = asyncio.Future[Entry[C] | None]
+
+class Waiter(asyncio.Future[Entry[C] | None]):
+    """A place in the line. Its result is the entry handed over, or None when its time was up.
+
+    To cancel it is to leave the line, at once and not only when the cancelled task runs: so those in
+    the line are those who wait, and nobody has to skip or count the others.
+    """
+
+    line: "OrderedDict[Waiter[C], None]"
+
+    def cancel(self, msg: object = None) -> bool:
+        """Leave the line."""
+        self.line.pop(self, None)
+        return super().cancel(msg)
 
 
 class Line(Generic[C]):
-    """Futures in the order of arrival; each can leave from anywhere at the cost of one look-up.
+    """Waiters in the order of arrival; each can leave from anywhere at the cost of one look-up.
 
-    A future that was cancelled stays until its task has run and left, or until its turn comes: it
-    is skipped, never served. Deadlines are in a heap with one timer for the whole line, because
-    a timer for each of 10,000 waiters, nearly all of them cancelled, is most of what waiting costs.
+    Deadlines are in a heap with one timer for the whole line, because a timer for each of 10,000
+    waiters, nearly all of them cancelled, is most of what waiting costs.
     """
 
-    __slots__ = ("__weakref__", "_alarm", "_deadlines", "_loop", "_ticket", "waiters")
+    __slots__ = ("_alarm", "_deadlines", "_loop", "_ticket", "waiters")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -31,27 +43,17 @@ class Line(Generic[C]):
         # until they are the majority. Tickets keep the heap from comparing futures.
         self._deadlines: list[tuple[float, int, Waiter[C]]] = []
         self._ticket = count()
+        # Strong: it keeps alive who waits, even a task that nobody else has a reference to.
         self._alarm = Alarm(loop, self._expire)
 
     def __len__(self) -> int:
-        """How many wait, exactly."""
-        return sum(not waiter.done() for waiter in self.waiters)
-
-    def at_least(self, number: int) -> bool:
-        """Whether `number` or more wait; looks no further than it must."""
-        if number <= 0:
-            return True
-        if len(self.waiters) < number:
-            return False
-        for waiter in self.waiters:
-            number -= not waiter.done()
-            if number == 0:
-                return True
-        return False
+        """How many wait."""
+        return len(self.waiters)
 
     def join(self, deadline: float | None) -> Waiter[C]:
         """Go to the end of the line. None waits for ever."""
-        waiter: Waiter[C] = self._loop.create_future()
+        waiter: Waiter[C] = Waiter(loop=self._loop)
+        waiter.line = self.waiters
         self.waiters[waiter] = None
         if deadline is not None:
             deadlines = self._deadlines
@@ -69,29 +71,19 @@ class Line(Generic[C]):
             return None
         return waiter.result()
 
-    def hand(self, entry: Entry[C]) -> bool:
-        """Hand the entry to the first who still waits; false if nobody does."""
-        waiters = self.waiters
-        while waiters:
-            waiter, _ = waiters.popitem(last=False)
-            if not waiter.done():
-                waiter.set_result(entry)
-                return True
-        return False
+    def hand(self, entry: Entry[C]) -> None:
+        """Hand the entry to the first in line; there must be one."""
+        waiter, _ = self.waiters.popitem(last=False)
+        waiter.set_result(entry)
 
     def fail(self, error: Exception) -> None:
-        """Send everybody away with this error."""
+        """Send everybody away with this error, each with a copy of their own."""
         waiters = list(self.waiters)
-        self.clear()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
-
-    def clear(self) -> None:
-        """Forget everybody and the timer."""
         self.waiters.clear()
         self._deadlines.clear()
         self._alarm.cancel()
+        for waiter in waiters:
+            waiter.set_exception(_likeness(error))
 
     def _expire(self) -> None:
         deadlines, now = self._deadlines, self._loop.time()
@@ -102,3 +94,16 @@ class Line(Generic[C]):
                 waiter.set_result(None)
         if deadlines:
             self._alarm.at(deadlines[0][0])
+
+
+def _likeness(error: Exception) -> Exception:
+    """Copy an error if its class lets itself be copied.
+
+    Tasks that raise the same object would find their tracebacks and contexts mixed up in it.
+    """
+    try:
+        likeness = copy(error)
+    except Exception:  # noqa: BLE001 - it runs a constructor of somebody else's
+        return error
+    likeness.__cause__, likeness.__context__ = error.__cause__, error.__context__
+    return likeness.with_traceback(error.__traceback__)

@@ -8,12 +8,11 @@ task may end in any way, even cancelled before its first step, and nothing is lo
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from random import uniform
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-import anyio
-
-from ._alarm import Alarm
+from ._alarm import Alarm, weakly
 from ._connector import C, Connector
 from ._idle import Entry
 from ._permits import Permits
@@ -27,6 +26,9 @@ WorthRetrying: TypeAlias = Callable[[Exception, int], bool]
 # second a new one is the better bet, and the caller's own time is not used up yet.
 OPEN_LIMIT = 30.0
 CHECK_LIMIT = 1.0
+
+# An opening under way for longer is not counted on any more: if it hangs, whoever waits needs another.
+COUNTED_ON = 2.0
 
 # How long closing waits for its cancelled tasks: for a connector that has something to clean up.
 LAST_WORDS = 1.0
@@ -50,8 +52,8 @@ class Owner(Protocol[C]):
         """Whether one more opening is wanted besides those under way."""
         ...
 
-    def opened(self, conn: C, took: float, /) -> None:
-        """Take over a new connection together with its permit."""
+    def opened(self, conn: C, took: float, /) -> bool:
+        """Take over a new connection together with its permit; false if it is of no use."""
         ...
 
     def open_failed(self, error: Exception, failures: int, /) -> None:
@@ -77,17 +79,21 @@ class Opener(Generic[C]):
         permits: Permits,
         owner: Owner[C],
         max_opening: int,
+        context: Context,
     ) -> None:
+        """Run tasks in copies of `context`, not in that of the caller who happens to need one."""
         self._loop = loop
         self._connector = connector
         self._permits = permits
         self._owner = owner
         self._max_opening = max_opening
+        self._context = context
         self._opening: dict[asyncio.Task[C], float] = {}  # begun when; each holds a permit
         self._checking: dict[asyncio.Task[None], Entry[C]] = {}
         self._drained: set[asyncio.Task[C]] = set()  # openings whose result is not wanted any more
         self._not_before = 0.0
-        self._alarm = Alarm(loop, self.ensure)
+        self._failed_at = 0.0
+        self._alarm = Alarm(loop, weakly(self.ensure))
         self.failures = 0  # in a row
         self.last_error: Exception | None = None
 
@@ -101,21 +107,41 @@ class Opener(Generic[C]):
         """How many checks are under way."""
         return len(self._checking)
 
+    @property
+    def coming(self) -> int:
+        """How many connections can be counted on to be ready soon."""
+        now = self._loop.time()
+        return len(self._checking) + sum(
+            begun + COUNTED_ON > now for begun in self._opening.values()
+        )
+
     def ensure(self) -> None:
         """Begin the openings that are wanted, as far as permits, limit and pause allow.
 
-        To be called whenever one of these may have changed. While openings fail there is one at a
-        time: it finds out for all whether the server is back.
+        To be called whenever one of these may have changed, and when an opening takes long.
         """
-        limit = 1 if self.failures else self._max_opening
-        while self._permits.free and self.opening < limit and self._owner.wants_more():
-            if self._loop.time() < self._not_before:
+        now = self._loop.time()
+        while self._permits.free and self._has_room() and self._owner.wants_more():
+            if now < self._not_before:
                 self._alarm.at(self._not_before)
                 return
             self._permits.take()
             task = self._spawn(self._connector.open, OPEN_LIMIT, "aiopool-open")
-            self._opening[task] = self._loop.time()
+            self._opening[task] = now
             task.add_done_callback(self._opening_ended)
+        for begun in self._opening.values():
+            if begun + COUNTED_ON > now:
+                self._alarm.at(begun + COUNTED_ON)
+
+    def _has_room(self) -> bool:
+        """Whether one more may be under way.
+
+        While openings fail there is one at a time (besides those that were begun before, which may
+        hang): it finds out for all whether the server is back.
+        """
+        if self.failures and any(begun > self._failed_at for begun in self._opening.values()):
+            return False
+        return self.opening < self._max_opening
 
     def check(self, entry: Entry[C]) -> None:
         """Check this entry, which is in no other place now."""
@@ -131,7 +157,6 @@ class Opener(Generic[C]):
 
     def stop(self) -> None:
         """Cancel what is under way."""
-        self._alarm.cancel()
         for task in self._tasks():
             task.cancel()
 
@@ -139,18 +164,25 @@ class Opener(Generic[C]):
         """Wait for the cancelled tasks, but not for one that ignores its cancellation."""
         if tasks := self._tasks():
             await asyncio.wait(tasks, timeout=LAST_WORDS)
+        self._alarm.cancel()
 
     def _tasks(self) -> "list[asyncio.Task[Any]]":
         return [*self._opening, *self._checking]
+
+    def entries(self) -> list[Entry[C]]:
+        """List the entries that are being checked."""
+        return list(self._checking.values())
 
     def _spawn(
         self, work: Callable[[], Awaitable[T]], limit: float, name: str
     ) -> "asyncio.Task[T]":
         async def within_limit() -> T:
-            with anyio.fail_after(limit):
+            # Not a scope of anyio's: that cancels again and again, also what a connector awaits to
+            # clean up after its cancellation.
+            async with asyncio.timeout(limit):
                 return await work()
 
-        return self._loop.create_task(within_limit(), name=name)
+        return self._loop.create_task(within_limit(), name=name, context=self._context.copy())
 
     def _opening_ended(self, task: "asyncio.Task[C]") -> None:
         now = self._loop.time()
@@ -158,22 +190,24 @@ class Opener(Generic[C]):
         unwanted = task in self._drained
         self._drained.discard(task)
         error = _failure(task)
-        if error is None and not unwanted:
+        if error is not None:
+            self._permits.give()
+        elif unwanted:
+            self._permits.give()
+            close_quietly(self._connector, task.result())
+        elif self._owner.opened(task.result(), took):
             self.failures = 0
             self.last_error = None
             self._not_before = now + took * SHARE_OF_OPENING
-            self._owner.opened(task.result(), took)
         else:
-            self._permits.give()
-            if error is None:
-                close_quietly(self._connector, task.result())
-            elif isinstance(error, Exception):
-                self.failures += 1
-                self.last_error = error
-                self._not_before = now + _pause(self.failures)
-                self._owner.open_failed(error, self.failures)
-            else:  # cancelled by somebody else: perhaps the loop is about to end
-                self._not_before = now + FIRST_PAUSE
+            error = ConnectionAbortedError("a connection was of no use as soon as it was open")
+        if error is not None and not unwanted:
+            self.failures += 1
+            self.last_error = error
+            self._failed_at = now
+            # If somebody cancels our tasks, it may be because the loop is about to end.
+            self._not_before = now + (LONGEST_PAUSE if task.cancelled() else _pause(self.failures))
+            self._owner.open_failed(error, self.failures)
         self.ensure()
 
     def _check_ended(self, task: "asyncio.Task[None]") -> None:
@@ -189,9 +223,16 @@ def _pause(failures: int) -> float:
     return pause * uniform(0.5, 1)  # noqa: S311 - no secret
 
 
-def _failure(task: "asyncio.Task[T]") -> BaseException | None:
-    """Say what ended the task, if not success; a cancellation is one of the answers."""
-    return asyncio.CancelledError() if task.cancelled() else task.exception()
+def _failure(task: "asyncio.Task[T]") -> Exception | None:
+    """Say what ended the task, if not success. What is no plain error is made the cause of one."""
+    if task.cancelled():
+        return ConnectionAbortedError("cancelled from outside of the pool")
+    error = task.exception()
+    if error is None or isinstance(error, Exception):
+        return error
+    failure = ConnectionAbortedError(f"ended by {type(error).__name__}")
+    failure.__cause__ = error
+    return failure
 
 
 def close_quietly(connector: Connector[C], conn: C) -> None:

@@ -14,6 +14,7 @@ Every move is made in one step, between two awaits, so there is no lock.
 import asyncio
 import logging
 import os
+from contextvars import Context
 from typing import Generic
 
 from ._connector import C, Connector
@@ -38,6 +39,7 @@ class Places(Generic[C]):
         limits: Limits,
         totals: Totals,
         worth_retrying: WorthRetrying,
+        context: Context,
     ) -> None:
         self.loop = loop
         self.pid = os.getpid()
@@ -47,7 +49,7 @@ class Places(Generic[C]):
         self.idle: IdleQueue[C] = IdleQueue()
         self.lent: dict[int, Entry[C]] = {}  # by id() of the connection, which need not be hashable
         self.line: Line[C] = Line(loop)
-        self.opener = Opener(loop, connector, self.permits, self, limits.max_opening)
+        self.opener = Opener(loop, connector, self.permits, self, limits.max_opening, context)
         self._connector = connector
         self._totals = totals
         self._worth_retrying = worth_retrying
@@ -109,9 +111,8 @@ class Places(Generic[C]):
         """Put a good entry straight into the hands of the head of the line, else aside."""
         if self.line.waiters:
             self.lend(entry, now)
-            if self.line.hand(entry):
-                return
-            del self.lent[id(entry.conn)]
+            self.line.hand(entry)
+            return
         entry.idle_since = now
         entry.fresh_until = now + self._fresh_for
         self.idle.put_nowait(entry)
@@ -130,7 +131,7 @@ class Places(Generic[C]):
     def stir(self) -> None:
         """Restore rule 2, after somebody has joined the line or a permit has come free."""
         now = self.loop.time()
-        while not self.idle.empty() and self.line.at_least(self.opener.checking + 1):
+        while not self.idle.empty() and len(self.line) > self.opener.checking:
             if (entry := self.next_idle(now)) is None:
                 break
             if now < entry.fresh_until:
@@ -152,17 +153,21 @@ class Places(Generic[C]):
         """Whether somebody waits, or `min_size` or `reach()` asks, for one more opening."""
         if self.closing:
             return False
-        coming = self.opener.opening + self.opener.checking
         goal = max(self.limits.min_size, *self._goals.values(), 0)
-        return self.permits.taken < goal or self.line.at_least(coming + 1)
+        return self.permits.taken < goal or len(self.line) > self.opener.coming
 
-    def opened(self, conn: C, took: float) -> None:
-        """Give a new connection to the head of the line."""
+    def opened(self, conn: C, took: float) -> bool:
+        """Give a new connection to the head of the line, if it is of any use."""
         now = self.loop.time()
+        entry = Entry(conn, self.limits.expiry(now))
         self._totals.opened += 1
         self._totals.open_seconds += took
-        self.come_back(Entry(conn, self.limits.expiry(now)), now)
+        if not self._usable(conn):
+            self.close(entry, "unusable")  # and no stir(): the opener is to pause first
+            return False
+        self.come_back(entry, now)
         self._settle_goals()
+        return True
 
     def open_failed(self, error: Exception, failures: int) -> None:
         """Tell the callers, if trying again is no use and no other connection could serve them."""
@@ -252,5 +257,5 @@ class Places(Generic[C]):
     def bury(self) -> None:
         """Close everything after the death of the loop: no task and no timer of it runs any more."""
         self.closing = True
-        for entry in [*self.idle, *self.lent.values()]:
+        for entry in [*self.idle, *self.lent.values(), *self.opener.entries()]:
             close_quietly(self._connector, entry.conn)

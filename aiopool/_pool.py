@@ -2,6 +2,7 @@
 
 import os
 from asyncio import AbstractEventLoop, current_task, get_running_loop
+from contextvars import copy_context
 from dataclasses import replace
 from types import EllipsisType
 from typing import ClassVar, Generic, NoReturn, Self
@@ -90,10 +91,11 @@ class Pool(Generic[C]):
         self.name = text("name", name)
         self._connector = connector
         self._totals = Totals()
+        self._context = copy_context()
         self._places: Places[C] | None = None  # of the present or, once closed, the last life
         self._serving: Places[C] | None = None  # the same, unless closed
         self._closed = False
-        self._severed: dict[int, Entry[C]] = {}  # closed by aclose() while they were lent
+        self._severed: dict[int, Entry[C]] = {}  # closed by aclose() while lent, the last time
 
     # ---- lending -----------------------------------------------------------------------------
 
@@ -144,7 +146,7 @@ class Pool(Generic[C]):
         max_waiting = self._limits.max_waiting
         if max_waiting is not None:
             servable = max(0, places.permits.total - len(places.lent))
-            if places.line.at_least(max_waiting + servable):
+            if len(places.line) >= max_waiting + servable:
                 self._totals.rejected += 1
                 msg = self._explain(f"max_waiting={max_waiting} callers wait already")
                 raise self._rejected_error(msg)
@@ -214,7 +216,8 @@ class Pool(Generic[C]):
     async def open(self) -> None:
         """Open `min_size` connections. Optional: a pool opens by itself at its first use.
 
-        It is the one way to start a closed pool again.
+        It is the one way to start a closed pool again. It may take as long as the openings do;
+        `timeout` is a limit of `acquire()` only.
 
         Raises:
             Exception: What `Connector.open` raised, if openings go on failing.
@@ -223,8 +226,8 @@ class Pool(Generic[C]):
 
         """
         places = self._places
-        if self._closed and places is not None and places.alive and places.lent:
-            msg = f"{self!r} is being closed: connections are lent still"
+        if self._closed and places is not None and places.alive and places.permits.taken:
+            msg = f"{self!r} is still being closed"
             raise self._closed_error(msg)
         self._closed = False
         places = self._serve(get_running_loop())
@@ -257,7 +260,8 @@ class Pool(Generic[C]):
         Args:
             timeout: For how many seconds lent connections may still come back. Those that do not
                 are closed under their holders, who may release them afterwards all the same. None
-                waits for ever, 0 not at all.
+                waits for ever, 0 not at all. (Openings under way are cancelled; if they have to clean
+                up, that is waited for, for a second at most.)
 
         Raises:
             WrongLoop: The pool is in use on another event loop.
@@ -274,7 +278,7 @@ class Pool(Generic[C]):
             places.begin_closing(self._closed_error(f"{self!r} was closed"))
             with anyio.move_on_after(timeout):
                 await places.all_back()
-            self._severed |= places.sever()
+            self._severed = places.sever() or self._severed
             await places.opener.ended()
 
     async def __aenter__(self) -> Self:
@@ -296,7 +300,7 @@ class Pool(Generic[C]):
         What is being opened at the moment is closed as well, when it is open: it may lead to where
         the others did.
         """
-        if self._serving is not None:
+        if self._serving is not None and self._serving.alive:
             self._serving.drain()
 
     def resize(self, *, max_size: int | None = None, min_size: int | None = None) -> None:
@@ -313,7 +317,7 @@ class Pool(Generic[C]):
             max_size=old.max_size if max_size is None else max_size,
             min_size=old.min_size if min_size is None else min_size,
         )
-        if self._serving is not None:
+        if self._serving is not None and self._serving.alive:
             self._serving.resize(self._limits)
 
     def _serve(self, loop: AbstractEventLoop) -> Places[C]:
@@ -326,7 +330,12 @@ class Pool(Generic[C]):
         if self._places is not None:
             self._leave(self._places)
         self._places = self._serving = Places(
-            loop, self._connector, self._limits, self._totals, self._worth_retrying
+            loop,
+            self._connector,
+            self._limits,
+            self._totals,
+            self._worth_retrying,
+            self._context,
         )
         return self._places
 
@@ -336,7 +345,7 @@ class Pool(Generic[C]):
             _inherited.append(places)
         elif not places.alive:
             places.bury()
-        elif places.lent or not places.closing:
+        elif places.permits.taken or not places.closing:
             msg = f"{self!r} is in use on another event loop, which is still open"
             raise WrongLoop(msg)
         self._places = self._serving = None

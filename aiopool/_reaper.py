@@ -8,7 +8,7 @@ import asyncio
 from math import inf
 from typing import Generic, Protocol
 
-from ._alarm import Alarm
+from ._alarm import Alarm, weakly
 from ._connector import C
 from ._idle import Entry, IdleQueue
 
@@ -44,7 +44,7 @@ class Reaper(Generic[C]):
         self._loop = loop
         self._owner = owner
         self._max_idle = inf if max_idle is None else max_idle
-        self._alarm = Alarm(loop, self.reap)
+        self._alarm = Alarm(loop, weakly(self.reap))
 
     def expect(self, entry: Entry[C]) -> None:
         """Note that this entry has just become idle."""

@@ -150,5 +150,5 @@ def check_rules(pool: Pool[Conn], connector: FakeConnector) -> None:
         assert not idle or len(checking) >= waiting
         paused = places.opener._alarm.when < float("inf")
         limit = 1 if places.opener.failures else places.limits.max_opening
-        enough = opening + len(checking) >= waiting or opening >= limit
+        enough = places.opener.coming >= waiting or opening >= limit
         assert not permits.free or enough or paused, f"{pool}: a waiter is forgotten"

@@ -230,11 +230,39 @@ async def test_a_pool_that_is_still_closing_can_not_be_opened(make_pool):
     conn = await pool.acquire()
     closing = asyncio.create_task(pool.aclose())
     await turns(3)
-    with pytest.raises(PoolClosed, match="is being closed"):
+    with pytest.raises(PoolClosed, match="still being closed"):
         await pool.open()
     await pool.release(conn)
     await closing
     await pool.open()
+
+
+async def test_a_pool_whose_openings_are_still_ending_can_not_be_opened(make_pool):
+    pool, connector = make_pool(max_size=2)
+    connector.opens.usual = unmoved(0.5)
+    callers = [asyncio.create_task(pool.acquire()) for _ in range(2)]
+    await turns(3)
+    closing = asyncio.create_task(pool.aclose())
+    await turns(3)
+    with pytest.raises(PoolClosed, match="still being closed"):
+        await pool.open()
+    await closing
+    await pool.open()
+    assert connector.peak_opening == 2
+    for caller in callers:
+        assert isinstance(caller.exception(), PoolClosed)
+
+
+async def test_only_what_was_severed_last_is_remembered(make_pool):
+    pool, _ = make_pool()
+    for _ in range(10):
+        await pool.open()
+        conns = [await pool.acquire() for _ in range(5)]
+        await pool.aclose(timeout=0)
+        await pool.aclose(timeout=0)
+    assert len(pool._severed) == 5
+    for conn in conns:
+        await pool.release(conn)
 
 
 async def test_who_opens_or_warms_a_pool_that_is_closed_meanwhile_gets_pool_closed(make_pool):

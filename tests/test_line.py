@@ -1,12 +1,13 @@
 """First come, first served, whatever happens in between."""
 
 import asyncio
+import gc
 
 import pytest
 from clock import turns
-from fakes import slow
+from fakes import FakeConnector, slow
 
-from aiopool import PoolTimeout
+from aiopool import Pool, PoolTimeout
 
 
 async def test_a_thousand_waiters_and_newcomers_are_served_in_the_order_of_arrival(make_pool):
@@ -137,6 +138,38 @@ async def test_ten_thousand_cancelled_waiters_leave_nothing_behind(make_pool):
     await turns(2)
     await pool.release(conn)
     assert await last is conn
+
+
+async def test_a_cancelled_waiter_is_out_of_the_line_at_once(make_pool):
+    pool, _ = make_pool(max_size=1, max_waiting=1)
+    conn = await pool.acquire()
+    waiter = asyncio.create_task(pool.acquire())
+    await turns(2)
+    waiter.cancel()
+    assert pool.stats().waiting == 0
+    await pool.release(conn)
+    assert pool.stats().idle == 1
+
+
+async def test_who_waits_is_kept_alive_by_the_line_alone():
+    ended = []
+
+    async def wait_on_a_pool_of_its_own() -> None:
+        connector = FakeConnector()
+        pool = Pool(connector, max_size=1)
+        await pool.acquire()
+        try:
+            await pool.acquire()
+        except PoolTimeout:
+            ended.append("timed out")
+        await pool.aclose(timeout=0)
+
+    task = asyncio.create_task(wait_on_a_pool_of_its_own())
+    await turns(5)
+    del task
+    gc.collect()
+    await asyncio.sleep(10)
+    assert ended == ["timed out"]
 
 
 async def test_deadlines_of_waiters_that_have_left_do_not_pile_up(make_pool):

@@ -174,6 +174,40 @@ def test_a_pool_whose_closing_was_cut_off_with_its_loop_can_be_opened_on_the_nex
     assert len(connector.closed) == 1
 
 
+def test_between_two_loops_a_pool_can_be_drained_and_resized():
+    connector = FakeConnector()
+    pool: Pool[Conn] = Pool(connector, max_size=3, min_size=1)
+    first = asyncio.run(lend_and_return(pool))
+    pool.drain()
+    pool.resize(max_size=2)
+    asyncio.run(lend_and_return(pool))
+    assert connector.closed[0] is first
+    assert (pool.stats().max_size, pool.stats().size) == (2, 1)
+
+
+def test_a_connection_under_check_when_the_loop_was_closed_is_dropped_as_well():
+    pool, connector = make()
+    loop = JumpingLoop()
+    conn = loop.run_until_complete(lend_and_return(pool))
+    loop.run_until_complete(asyncio.sleep(60))
+    connector.checks.usual = never
+    acquiring = pool.acquire()
+
+    async def step() -> None:
+        acquiring.send(None)
+        await turns(2)
+
+    loop.run_until_complete(step())
+    checks = asyncio.all_tasks(loop)
+    assert pool.stats().checking == len(checks) == 1
+    loop.close()
+    acquiring.close()
+    asyncio.run(lend_and_return(pool))
+    assert conn in connector.closed
+    for task in checks:
+        task._log_destroy_pending = False  # it is this test that has left it
+
+
 def test_a_waiter_that_a_dead_loop_left_with_a_connection_ends_without_a_word():
     pool, connector = make()
     loop = asyncio.new_event_loop()

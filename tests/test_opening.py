@@ -1,11 +1,12 @@
 """Openings: whom they serve, how many there are, and what happens when they fail."""
 
 import asyncio
+import contextvars
 from itertools import pairwise
 
 import pytest
 from clock import turns
-from fakes import fails, never, slow
+from fakes import fails, goes, never, slow
 
 from aiopool import Pool, PoolTimeout
 
@@ -126,7 +127,35 @@ async def test_a_server_that_stays_down_is_reported_as_itself_to_everybody_in_li
     down = ConnectionRefusedError("no server there")
     connector.opens.usual = fails(down)
     results = await asyncio.gather(*(pool.acquire() for _ in range(100)), return_exceptions=True)
-    assert results == [down] * 100
+    assert {type(error) for error in results} == {ConnectionRefusedError}
+    assert {str(error) for error in results} == {"no server there"}
+
+
+async def test_callers_who_are_told_of_one_failure_get_an_error_each(make_pool):
+    pool, connector = make_pool()
+    connector.opens.usual = fails(ValueError("a wrong option"))
+
+    async def call(number: int) -> ValueError:
+        try:
+            {}[number]
+        except KeyError:
+            with pytest.raises(ValueError, match="a wrong option") as caught:
+                await pool.acquire()
+            return caught.value
+
+    errors = await asyncio.gather(*(call(number) for number in range(5)))
+    assert [error.__context__.args for error in errors] == [(number,) for number in range(5)]
+
+
+async def test_an_error_that_can_not_be_copied_is_told_as_it_is(make_pool):
+    class Choosy(Exception):
+        def __init__(self, *, why: str) -> None:
+            super().__init__(why)
+
+    pool, connector = make_pool()
+    connector.opens.usual = fails(Choosy(why="because"))
+    results = await asyncio.gather(pool.acquire(), pool.acquire(), return_exceptions=True)
+    assert [str(error) for error in results] == ["because", "because"]
 
 
 async def test_a_short_outage_costs_waiting_callers_nothing_but_time(make_pool):
@@ -225,6 +254,92 @@ async def test_an_opening_that_never_ends_frees_its_slot_after_a_while(make_pool
     await asyncio.sleep(30)
     assert await pool.acquire(timeout=0.1)
     assert connector.opens.calls == 2
+
+
+async def test_an_opening_that_hangs_does_not_keep_others_from_being_tried(make_pool):
+    pool, connector = make_pool()
+    connector.opens.next.extend([never, fails()])
+    callers = [asyncio.create_task(pool.acquire()) for _ in range(2)]
+    await asyncio.sleep(0.5)
+    assert [caller.done() for caller in callers] == [True, False]
+    await asyncio.sleep(2.0)
+    assert [caller.done() for caller in callers] == [True, True]
+    assert connector.opens.calls == 4
+
+
+async def test_a_new_connection_that_is_of_no_use_counts_as_a_failed_opening(make_pool):
+    pool, connector = make_pool(min_size=1)
+
+    async def broken() -> None:
+        asyncio.get_running_loop().call_soon(break_all)
+
+    def break_all() -> None:
+        for conn in connector.live:
+            conn.broken = True
+
+    connector.opens.usual = broken
+    with pytest.raises(ConnectionAbortedError, match="of no use as soon as it was open"):
+        await pool.acquire()
+    await asyncio.sleep(60)
+    assert connector.opens.calls < 15 + 60 / 0.5
+    assert pool.stats().open_failed == pool.stats().closed["unusable"] == connector.opens.calls
+    connector.opens.usual = goes
+    await pool.acquire()
+
+
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), BaseExceptionGroup("two", [asyncio.CancelledError()])]
+)
+async def test_an_opening_that_ends_with_no_plain_error_is_a_failed_opening_too(make_pool, error):
+    pool, connector = make_pool()
+
+    async def end() -> None:
+        raise error
+
+    connector.opens.usual = end
+    with pytest.raises((ConnectionAbortedError, PoolTimeout)):
+        await asyncio.gather(*(pool.acquire() for _ in range(8)))
+    assert connector.opens.calls == pool.stats().open_failed <= 4 + 11
+
+
+async def test_what_a_connector_awaits_to_clean_up_after_the_limit_is_left_in_peace(make_pool):
+    pool, connector = make_pool()
+    cleaned = []
+
+    async def careful() -> None:
+        try:
+            await never()
+        finally:
+            await asyncio.sleep(0.1)
+            cleaned.append(True)
+
+    connector.opens.usual = careful
+    with pytest.raises(PoolTimeout):
+        await pool.acquire()
+    await asyncio.sleep(40)
+    assert len(cleaned) == connector.opens.calls > 0
+
+
+async def test_openings_run_in_the_context_of_the_pools_maker_not_of_its_users(make_pool):
+    whose = contextvars.ContextVar("whose", default="nobody's")
+    seen = []
+
+    async def look() -> None:
+        seen.append(whose.get())
+
+    whose.set("the maker's")
+    pool, connector = make_pool()
+    connector.opens.usual = connector.checks.usual = look
+
+    async def request() -> None:
+        whose.set("a request's")
+        async with pool.connection():
+            pass
+
+    await asyncio.create_task(request())
+    await asyncio.sleep(60)
+    await asyncio.create_task(request())
+    assert seen == ["the maker's", "the maker's"]
 
 
 async def test_openings_cancelled_by_somebody_else_lose_nothing(make_pool):

@@ -18,6 +18,7 @@ from aiopool import Pool
         ("timeout", -0.1, "0 or more seconds"),
         ("timeout", float("inf"), "None"),
         ("timeout", float("nan"), "0 or more seconds"),
+        ("timeout", 10**400, "0 or more seconds"),
         ("max_idle", 0, "above 0 seconds"),
         ("max_lifetime", 0.0, "above 0 seconds"),
         ("max_lifetime", -1, "above 0 seconds"),
