@@ -1,18 +1,19 @@
-"""What a connection owes, from the commands that pass."""
+"""What a connection owes, from the commands and replies that pass."""
 
 import pytest
 
-from aiopool.redis._ledger import Ledger
+from aiopool.redis._ledger import Ledger, noteworthy
+
+GOOD, BAD = True, False
 
 
-def after(*commands: tuple, db: object = 0, replies: int | None = None) -> Ledger:
-    """Keep the ledger of a session that sent these commands and read so many replies."""
+def after(*commands: tuple, db: object = 0, replies: list[bool] | None = None) -> Ledger:
+    """Keep the ledger of a session that sent these commands and read these replies."""
     ledger = Ledger()
     for command in commands:
-        ledger.note_packed(command, db)
-        ledger.note_sent()
-    for _ in range(len(commands) if replies is None else replies):
-        ledger.note_reply()
+        ledger.sent(noteworthy(command), db)
+    for well in [GOOD] * len(commands) if replies is None else replies:
+        ledger.answered(well=well)
     return ledger
 
 
@@ -31,6 +32,8 @@ def after(*commands: tuple, db: object = 0, replies: int | None = None) -> Ledge
         [("SELECT", b"0")],
         [("CLIENT SETNAME", "web")],
         [("CLIENT", "LIST")],
+        [("CLIENT",)],
+        [("SCRIPT", "LOAD", "return 1")],
         [("CONFIG GET", "select")],
         [("SET", "MULTI", "WATCH")],
     ],
@@ -45,12 +48,11 @@ def test_what_leaves_no_trace_is_clean(commands):
         [("MULTI",)],
         [("multi",)],
         [(b"MULTI",)],
-        [("MULTI",), ("EXEC", "with an argument it is refused")],
         [("WATCH", "key")],
-        [("WATCH", "key"), ("EXEC",)],
         [("WATCH", "key"), ("MULTI",), ("UNWATCH",)],
         [("SELECT", 3)],
         [("SELECT", 3), ("SELECT", 0)],
+        [("SELECT",)],
         [("SUBSCRIBE", "news")],
         [("PSUBSCRIBE", "*")],
         [("SSUBSCRIBE", "shard")],
@@ -65,10 +67,31 @@ def test_what_leaves_no_trace_is_clean(commands):
         [("client tracking", "on")],
         [("CLIENT", b"reply", "OFF")],
         [("CLIENT", "NO-EVICT", "ON")],
+        [("SCRIPT", "DEBUG", "YES")],
+        [("script debug", "yes")],
     ],
 )
 def test_what_the_next_user_would_feel_is_not_clean(commands):
     assert not after(*commands).clean
+
+
+@pytest.mark.parametrize(
+    ("commands", "replies"),
+    [
+        ([("MULTI",), ("DISCARD",)], [GOOD, BAD]),
+        ([("MULTI",), ("EXEC", "with an argument it is refused")], [GOOD, BAD]),
+        ([("WATCH", "key"), ("UNWATCH",)], [GOOD, BAD]),
+        ([("WATCH", "key"), ("EXEC",)], [GOOD, BAD]),
+        ([("MULTI",), ("EXEC",), ("MULTI",), ("EXEC",)], [GOOD, GOOD, GOOD, BAD]),
+    ],
+)
+def test_a_command_that_failed_has_ended_no_transaction(commands, replies):
+    assert not after(*commands, replies=replies).clean
+
+
+@pytest.mark.parametrize("command", [("MULTI", "with an argument"), ("WATCH",)])
+def test_a_command_that_failed_has_begun_no_transaction(command):
+    assert after(command, replies=[BAD]).clean
 
 
 def test_a_database_selected_by_its_own_number_is_no_other():
@@ -78,28 +101,18 @@ def test_a_database_selected_by_its_own_number_is_no_other():
 
 
 def test_a_reply_not_read_is_owed():
-    assert not after(("GET", "a"), ("GET", "b"), replies=1).clean
-    assert after(("GET", "a"), ("GET", "b"), replies=2).clean
+    assert not after(("GET", "a"), ("GET", "b"), replies=[GOOD]).clean
+    assert after(("GET", "a"), ("GET", "b"), replies=[GOOD, BAD]).clean
 
 
 def test_a_reply_that_nobody_waited_for_is_a_bad_sign_for_good():
-    ledger = after(("GET", "a"), replies=2)
+    ledger = after(("GET", "a"), replies=[GOOD, GOOD])
     assert not ledger.clean
-    ledger.note_packed(("GET", "b"), 0)
-    ledger.note_sent()
-    assert not ledger.clean
-
-
-def test_bytes_that_were_not_packed_here_can_not_be_accounted_for():
-    ledger = Ledger()
-    ledger.note_sent()
+    ledger.sent(noteworthy(("GET", "b")), 0)
     assert not ledger.clean
 
 
-def test_commands_packed_together_are_owed_together_when_they_are_sent():
-    ledger = Ledger()
-    for _ in range(3):
-        ledger.note_packed(("PING",), 0)
-    assert ledger.clean  # nothing has left yet
-    ledger.note_sent()
-    assert ledger.owed == 3
+def test_what_can_not_be_accounted_for_is_a_stain_for_good():
+    ledger = after(("GET", "a"))
+    ledger.stain()
+    assert not ledger.clean

@@ -12,9 +12,9 @@ from types import CoroutineType
 from typing import Any, TypeVar, cast
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import ExecAbortError, ResponseError
 
-from ._ledger import Ledger
+from ._ledger import Ledger, Words, noteworthy
 from ._push import only_pushes
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class Accountable(AbstractConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledger = Ledger()
+        self._packed: list[Words | None] = []  # made into bytes, but not sent yet
         self._look: Callable[[], int] = _blind
         super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
@@ -38,15 +39,23 @@ class Accountable(AbstractConnection):
     def pack_command(self, *args: Any) -> list[bytes]:
         """As redis-py's; every command passes here, also those of pipelines."""
         packed: list[bytes] = super().pack_command(*args)
-        self.ledger.note_packed(args, self.db)
+        self._packed.append(noteworthy(args))
         return packed
 
-    def send_packed_command(
+    async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
-    ) -> "CoroutineType[Any, Any, None]":
-        """As redis-py's."""
-        self.ledger.note_sent()
-        return super().send_packed_command(command, check_health)  # type: ignore[return-value]  # mypy calls it a Coroutine
+    ) -> None:
+        """As redis-py's, which may reconnect or check the health before it writes.
+
+        So the command is noted when it is written: it belongs to the session of that time. (If it
+        was written in part only, redis-py disconnects.)
+        """
+        packed, self._packed = self._packed, []
+        await super().send_packed_command(command, check_health)
+        if not packed:  # bytes that were packed elsewhere
+            self.ledger.stain()
+        for words in packed:
+            self.ledger.sent(words, self.db)
 
     async def read_response(
         self,
@@ -67,24 +76,33 @@ class Accountable(AbstractConnection):
                     push_request=push_request,
                 ),
             )
-        except ResponseError:
-            self.ledger.note_reply()
+        except ResponseError as error:
+            # An EXEC that was refused for a command queued before it has ended the transaction.
+            self.ledger.answered(well=isinstance(error, ExecAbortError))
             raise
         # With these arguments it may have been no reply, but a push message or a timeout.
         if not push_request and (timeout is None or response is not None):
-            self.ledger.note_reply()
+            self.ledger.answered(well=True)
         return response
 
     async def connect_check_health(
         self, check_health: bool = True, retry_socket_connect: bool = True
     ) -> None:
-        """As redis-py's. The handshake is no debt, but the command is that led to a reconnect."""
+        """As redis-py's. The handshake leaves no debt, and half of one no connection."""
         if self.is_connected:
             return
-        ledger, self.ledger = self.ledger, Ledger()
-        await super().connect_check_health(check_health, retry_socket_connect)
-        ledger.stained |= bool(self._connect_callbacks)  # they subscribe
-        self.ledger = ledger
+        packed, self._packed = self._packed, []
+        try:
+            await super().connect_check_health(check_health, retry_socket_connect)
+        except BaseException:
+            # redis-py disconnects after errors of its own only. Without what has failed the session
+            # may belong to another user or database.
+            self.abort()
+            raise
+        self._packed = packed
+        self.ledger = Ledger()
+        if self._connect_callbacks:  # they subscribe
+            self.ledger.stain()
         if self._writer is not None:
             self._look = _lookout(_fileno(self._writer))
 

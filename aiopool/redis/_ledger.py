@@ -1,5 +1,6 @@
 """What a connection owes: replies not read yet, and state that the next user must not inherit."""
 
+from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -22,74 +23,87 @@ _STAINS = frozenset(
         "SYNC",
     ]
 )
-_CLIENT_STAINS = frozenset(["CAPA", "IMPORT-SOURCE", "NO-EVICT", "NO-TOUCH", "REPLY", "TRACKING"])
-_NOTEWORTHY = _STAINS | frozenset(
-    ["CLIENT", "DISCARD", "EXEC", "MULTI", "SELECT", "UNWATCH", "WATCH"]
+_STAINS_OF_TWO_WORDS = frozenset(
+    [
+        ("CLIENT", "CAPA"),
+        ("CLIENT", "IMPORT-SOURCE"),
+        ("CLIENT", "NO-EVICT"),
+        ("CLIENT", "NO-TOUCH"),
+        ("CLIENT", "REPLY"),
+        ("CLIENT", "TRACKING"),
+        ("SCRIPT", "DEBUG"),
+    ]
 )
+_OF_TRANSACTIONS = frozenset(["DISCARD", "EXEC", "MULTI", "UNWATCH", "WATCH"])
+_NOTEWORTHY = (
+    _STAINS | _OF_TRANSACTIONS | {"SELECT"} | frozenset(first for first, _ in _STAINS_OF_TWO_WORDS)
+)
+
+Words = tuple[str, ...]  # the first three words of a noteworthy command
+
+
+def noteworthy(args: Sequence[object]) -> Words | None:
+    """Give what of this command the ledger wants to know, or None: a reply is to come, no more."""
+    if not _may_matter(args[0]):
+        return None
+    words = [*_text(args[0]).split(), *(_text(arg) for arg in args[1:3])]
+    return words[0].upper(), *words[1:3]
 
 
 class Ledger:
     """The account of one session, from the handshake to the disconnect.
 
     It errs on the safe side: what it does not understand makes the connection one to be closed, not
-    one to be lent.
+    one to be lent. What a command does to transactions is noted when its reply comes, and only if
+    that is no error; as replies come in order, the account is right whenever nothing is owed.
     """
 
-    __slots__ = ("in_multi", "owed", "packed", "stained", "watching")
+    __slots__ = ("_in_multi", "_owed", "_stained", "_watching")
 
     def __init__(self) -> None:
-        self.packed = 0  # commands made into bytes, but not sent yet
-        self.owed = 0  # replies to commands sent, but not read yet
-        self.in_multi = False
-        self.watching = False
-        self.stained = False
+        self._owed: deque[Words | None] = deque()  # commands sent, whose replies were not read yet
+        self._in_multi = False
+        self._watching = False
+        self._stained = False
 
     @property
     def clean(self) -> bool:
         """Whether the next user gets what a new connection would give."""
-        return not (self.owed or self.stained or self.in_multi or self.watching)
+        return not (self._owed or self._stained or self._in_multi or self._watching)
 
-    def note_packed(self, args: Sequence[object], db: object) -> None:
-        """A command was made into bytes. `db` is the database that the connection belongs to."""
-        self.packed += 1
-        if _noteworthy(args[0]):
-            words = [*_text(args[0]).split(), *(_text(arg) for arg in args[1:3])]
-            self._note(words[0].upper(), words[1:], str(db))
+    def stain(self) -> None:
+        """Something happened that can't be accounted for."""
+        self._stained = True
 
-    def note_sent(self) -> None:
-        """What was packed is being sent. Bytes that nobody packed here can't be accounted for."""
-        if self.packed:
-            self.owed += self.packed
-            self.packed = 0
-        else:
-            self.stained = True
+    def sent(self, words: Words | None, db: object) -> None:
+        """Note a command sent on a connection that belongs to the database `db`."""
+        self._owed.append(words)
+        if words is not None:
+            name, *rest = words
+            self._stained |= (
+                name in _STAINS
+                or (name, rest[0].upper() if rest else "") in _STAINS_OF_TWO_WORDS
+                or (name == "SELECT" and rest != [str(db)])
+            )
 
-    def note_reply(self) -> None:
-        """A reply was read, be it an error. One that nobody waited for is a bad sign."""
-        if self.owed:
-            self.owed -= 1
-        else:
-            self.stained = True
-
-    def _note(self, name: str, rest: list[str], db: str) -> None:
-        if name in _STAINS:
-            self.stained = True
-        elif name == "CLIENT":
-            self.stained |= bool(rest) and rest[0].upper() in _CLIENT_STAINS
-        elif name == "SELECT":
-            self.stained |= rest[:1] != [db]
-        elif name == "MULTI":
-            self.in_multi = True
-        elif name == "WATCH":
-            self.watching = True
-        elif name == "UNWATCH":
-            self.watching &= self.in_multi  # inside MULTI it is only queued
-        elif self.in_multi and not rest:  # EXEC or DISCARD; with arguments they are refused
-            self.in_multi = self.watching = False
+    def answered(self, *, well: bool) -> None:
+        """Note a reply, `well` unless it was an error. One that nobody waited for is a bad sign."""
+        if not self._owed:
+            self._stained = True
+        elif (words := self._owed.popleft()) is not None and well:
+            name = words[0]
+            if name == "MULTI":
+                self._in_multi = True
+            elif name == "WATCH":
+                self._watching = True
+            elif name == "UNWATCH":
+                self._watching &= self._in_multi  # inside MULTI it was only queued
+            elif name in _OF_TRANSACTIONS:
+                self._in_multi = self._watching = False
 
 
 @lru_cache(maxsize=1024)
-def _noteworthy(name: object) -> bool:
+def _may_matter(name: object) -> bool:
     words = _text(name).split(maxsplit=1)
     return not words or words[0].upper() in _NOTEWORTHY
 
