@@ -1,5 +1,6 @@
 """The seam between the pool and what it lends: the pool knows nothing else of a connection."""
 
+from inspect import iscoroutinefunction
 from typing import Protocol, TypeVar
 
 C = TypeVar("C")
@@ -28,3 +29,16 @@ class Connector(Protocol[C]):
     def close(self, conn: C, /) -> None:
         """Close at once, without waiting for the peer. Must work on a broken connection too."""
         ...
+
+
+def checked(connector: Connector[C]) -> Connector[C]:
+    """Refuse what can be no connector now, rather than at the first use."""
+    for name in ("open", "check", "is_usable", "close"):
+        method: object = getattr(connector, name, None)
+        if not callable(method) or isinstance(connector, type):
+            msg = f"connector must be an object with a method {name}(), not {type(connector)!r}"
+            raise TypeError(msg)
+        if name in {"is_usable", "close"} and iscoroutinefunction(method):
+            msg = f"connector.{name}() must be a plain function: nobody would await it"
+            raise TypeError(msg)
+    return connector

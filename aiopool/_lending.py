@@ -10,20 +10,25 @@ C_co = TypeVar("C_co", covariant=True)
 
 
 class Lending(Generic[C_co]):
-    """What `Pool.connection()` returns. A class, since a generator would cost more than the lending.
+    """What `Pool.connection()` returns, for one block.
 
-    For one block; ask the pool for another one for the next.
+    A class, since a generator would cost more than the lending.
     """
 
-    __slots__ = ("_conn", "_pool", "_timeout")
+    __slots__ = ("_conn", "_entered", "_pool", "_timeout")
     _conn: C_co
 
     def __init__(self, pool: "Pool[C_co]", timeout: float | EllipsisType | None) -> None:
         self._pool = pool
         self._timeout = timeout
+        self._entered = False
 
     async def __aenter__(self) -> C_co:
         """Acquire."""
+        if self._entered:
+            msg = "this connection() was entered before; ask the pool for one for each block"
+            raise RuntimeError(msg)
+        self._entered = True
         self._conn = await self._pool.acquire(timeout=self._timeout)
         return self._conn
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from ._alarm import Alarm, weakly
 from ._connector import C, Connector
 from ._idle import Entry
+from ._limits import Limits
 from ._permits import Permits
 
 logger = logging.getLogger("aiopool")
@@ -78,7 +79,7 @@ class Opener(Generic[C]):
         connector: Connector[C],
         permits: Permits,
         owner: Owner[C],
-        max_opening: int,
+        limits: Limits,
         context: Context,
     ) -> None:
         """Run tasks in copies of `context`, not in that of the caller who happens to need one."""
@@ -86,7 +87,10 @@ class Opener(Generic[C]):
         self._connector = connector
         self._permits = permits
         self._owner = owner
-        self._max_opening = max_opening
+        self._max_opening = limits.max_opening
+        # No longer than half the time that callers have, so that each sees one opening begin.
+        half = LONGEST_PAUSE if limits.timeout is None else limits.timeout / 2
+        self._longest_pause = max(FIRST_PAUSE, min(LONGEST_PAUSE, half))
         self._context = context
         self._opening: dict[asyncio.Task[C], float] = {}  # begun when; each holds a permit
         self._checking: dict[asyncio.Task[None], Entry[C]] = {}
@@ -205,10 +209,15 @@ class Opener(Generic[C]):
             self.failures += 1
             self.last_error = error
             self._failed_at = now
-            # If somebody cancels our tasks, it may be because the loop is about to end.
-            self._not_before = now + (LONGEST_PAUSE if task.cancelled() else _pause(self.failures))
+            self._not_before = now + self._pause(task)
             self._owner.open_failed(error, self.failures)
         self.ensure()
+
+    def _pause(self, task: "asyncio.Task[C]") -> float:
+        if task.cancelled():  # by somebody else, perhaps because the loop is about to end
+            return LONGEST_PAUSE
+        pause = min(self._longest_pause, FIRST_PAUSE * 2.0 ** min(self.failures - 1, 32))
+        return pause * uniform(0.5, 1)  # noqa: S311 - no secret
 
     def _check_ended(self, task: "asyncio.Task[None]") -> None:
         entry = self._checking.pop(task)
@@ -216,11 +225,6 @@ class Opener(Generic[C]):
             self._owner.checked(entry)
         else:
             self._owner.check_failed(entry)
-
-
-def _pause(failures: int) -> float:
-    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 32))
-    return pause * uniform(0.5, 1)  # noqa: S311 - no secret
 
 
 def _failure(task: "asyncio.Task[T]") -> Exception | None:

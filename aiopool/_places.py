@@ -24,7 +24,7 @@ from ._line import Line
 from ._opener import Opener, WorthRetrying, close_quietly
 from ._permits import Permits
 from ._reaper import Reaper
-from ._stats import Totals
+from ._stats import Holder, Totals
 
 logger = logging.getLogger("aiopool")
 
@@ -49,7 +49,7 @@ class Places(Generic[C]):
         self.idle: IdleQueue[C] = IdleQueue()
         self.lent: dict[int, Entry[C]] = {}  # by id() of the connection, which need not be hashable
         self.line: Line[C] = Line(loop)
-        self.opener = Opener(loop, connector, self.permits, self, limits.max_opening, context)
+        self.opener = Opener(loop, connector, self.permits, self, limits, context)
         self._connector = connector
         self._totals = totals
         self._worth_retrying = worth_retrying
@@ -190,6 +190,20 @@ class Places(Generic[C]):
                 self.idle.remove(other)
                 self.close(other, "check_failed")
         self.stir()
+
+    def holders(self) -> list[Holder]:
+        """Say who has the lent connections, the longest lent first."""
+        now = self.loop.time()
+        return [
+            Holder(
+                conn=entry.conn,
+                task="(being handed over)" if entry.task is None else entry.task.get_name(),
+                since=entry.lent_at,
+                age=now - entry.lent_at,
+                where=entry.where,
+            )
+            for entry in sorted(self.lent.values(), key=lambda entry: entry.lent_at)
+        ]
 
     # ---- what is done to all -----------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, NoReturn, Self
 
 import anyio
 
-from ._connector import C, Connector
+from ._connector import C, Connector, checked
 from ._errors import NotLent, PoolClosed, PoolTimeout, TooManyWaiters, WrongLoop
 from ._idle import Entry
 from ._lending import Lending
@@ -74,7 +74,7 @@ class Pool(Generic[C]):
 
         Raises:
             ValueError: An option is out of range.
-            TypeError: An option has the wrong type.
+            TypeError: An option has the wrong type, or the connector lacks a method.
 
         """
         self._limits = Limits(
@@ -89,7 +89,7 @@ class Pool(Generic[C]):
             leak_after=leak_after,
         )
         self.name = text("name", name)
-        self._connector = connector
+        self._connector = checked(connector)
         self._totals = Totals()
         self._context = copy_context()
         self._places: Places[C] | None = None  # of the present or, once closed, the last life
@@ -105,8 +105,8 @@ class Pool(Generic[C]):
         Suspends only if none is idle and usable, and then only to wait in the line.
 
         Args:
-            timeout: Seconds for this call in all, instead of the pool's `timeout`; None waits for
-                ever.
+            timeout: Seconds for this call in all; None waits for ever. Left out, it is the pool's
+                `timeout`.
 
         Raises:
             PoolTimeout: None came free in time.
@@ -165,7 +165,9 @@ class Pool(Generic[C]):
         if entry is None:
             self._totals.timed_out += 1
             msg = self._explain(f"no connection within {timeout:g} s")
-            raise self._timeout_error(msg) from places.opener.last_error
+            if (error := places.opener.last_error) is not None:
+                msg += f"; the last opening failed: {self._name_error(error)}"
+            raise self._timeout_error(msg) from error
         return entry
 
     async def release(self, conn: C) -> None:
@@ -199,7 +201,8 @@ class Pool(Generic[C]):
             msg = f"a connection of {self!r} was given back on another event loop"
             raise WrongLoop(msg)
         # Not the connection's own repr, which may know secrets.
-        msg = f"{self!r} has not lent this {type(conn).__name__} (id {id(conn):#x})"
+        what = f"{type(conn).__name__} (id {id(conn):#x})"
+        msg = f"{self!r} has not lent this {what}, or has it back already"
         raise NotLent(msg)
 
     def connection(self, *, timeout: float | EllipsisType | None = ...) -> Lending[C]:
@@ -330,12 +333,7 @@ class Pool(Generic[C]):
         if self._places is not None:
             self._leave(self._places)
         self._places = self._serving = Places(
-            loop,
-            self._connector,
-            self._limits,
-            self._totals,
-            self._worth_retrying,
-            self._context,
+            loop, self._connector, self._limits, self._totals, self._worth_retrying, self._context
         )
         return self._places
 
@@ -353,6 +351,11 @@ class Pool(Generic[C]):
     def _worth_retrying(self, error: Exception, failures: int) -> bool:
         """Whether trying again may mend a failed opening, the last of so many in a row."""
         return isinstance(error, (OSError, EOFError)) and failures <= PATIENCE
+
+    def _name_error(self, error: Exception) -> str:
+        """Say what an opening raised. In full only if it is the network's, which knows no secrets."""
+        network = isinstance(error, OSError)
+        return f"{type(error).__name__}: {error}" if network else type(error).__name__
 
     # ---- what it tells -----------------------------------------------------------------------
 
@@ -381,19 +384,7 @@ class Pool(Generic[C]):
 
     def holders(self) -> list[Holder]:
         """Say who has the lent connections, the longest lent first."""
-        if self._places is None:
-            return []
-        now = self._places.loop.time()
-        return [
-            Holder(
-                conn=entry.conn,
-                task="(being handed over)" if entry.task is None else entry.task.get_name(),
-                since=entry.lent_at,
-                age=now - entry.lent_at,
-                where=entry.where,
-            )
-            for entry in sorted(self._places.lent.values(), key=lambda entry: entry.lent_at)
-        ]
+        return [] if self._places is None else self._places.holders()
 
     def __repr__(self) -> str:
         """Show the state, and nothing of the connector, which may know secrets."""

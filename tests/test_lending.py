@@ -92,6 +92,17 @@ async def test_connection_takes_a_timeout_of_its_own(make_pool):
         assert asyncio.get_running_loop().time() == start + 0.25
 
 
+async def test_a_block_can_be_entered_once(make_pool):
+    pool, _ = make_pool()
+    lending = pool.connection()
+    async with lending:
+        with pytest.raises(RuntimeError, match="entered before"):
+            await lending.__aenter__()
+    with pytest.raises(RuntimeError, match="entered before"):
+        await lending.__aenter__()
+    assert pool.stats().lent == 0
+
+
 async def test_a_second_release_is_refused_and_changes_nothing(make_pool):
     pool, _ = make_pool(max_size=1)
     conn = await pool.acquire()

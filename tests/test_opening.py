@@ -174,6 +174,17 @@ async def test_a_timeout_during_an_outage_names_the_connect_error_as_its_cause(m
     with pytest.raises(PoolTimeout) as caught:
         await pool.acquire(timeout=0.5)
     assert caught.value.__cause__ is down
+    message = "; the last opening failed: ConnectionRefusedError: no server there"
+    assert str(caught.value).endswith(message)
+
+
+async def test_a_timeout_tells_only_the_class_of_an_error_that_may_know_secrets(make_pool):
+    pool, connector = make_pool()
+    await pool.acquire()
+    connector.opens.usual = fails(ValueError("wrong password: hunter2"))
+    with pytest.raises(PoolTimeout) as caught:
+        await pool.acquire(timeout=0.5)
+    assert str(caught.value).endswith("; the last opening failed: ValueError")
 
 
 async def test_an_error_that_no_second_try_mends_is_told_at_once(make_pool):
@@ -232,6 +243,16 @@ async def test_pauses_between_failed_openings_double_with_jitter_up_to_a_second(
         assert longest / 2 <= pause + 1e-9
         assert pause - 1e-9 <= longest
     assert len({round(pause / min(1.0, 0.01 * 2**n), 3) for n, pause in enumerate(pauses)}) > 5
+
+
+async def test_a_caller_in_a_hurry_sees_an_opening_begin_all_the_same(make_pool):
+    pool, connector = make_pool(timeout=0.1)
+    connector.opens.usual = fails()
+    for _ in range(100):
+        with pytest.raises((PoolTimeout, ConnectionRefusedError)):
+            await pool.acquire()
+    connector.opens.usual = goes
+    await pool.acquire()
 
 
 async def test_after_an_outage_the_pool_is_back_within_one_pause(make_pool):

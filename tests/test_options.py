@@ -62,6 +62,30 @@ async def test_none_means_no_limit(make_pool, option):
         pass
 
 
+class Half:
+    async def open(self) -> object:
+        return object()
+
+
+class Awaited(FakeConnector):
+    async def is_usable(self, conn: object, /) -> bool:  # noqa: ARG002 - the protocol's
+        return True
+
+
+@pytest.mark.parametrize(
+    ("connector", "why"),
+    [
+        ("redis://localhost", r"a method open\(\), not <class 'str'>"),
+        (FakeConnector, r"a method open\(\), not <class 'type'>"),
+        (Half(), r"a method check\(\), not .*Half"),
+        (Awaited(), r"is_usable\(\) must be a plain function"),
+    ],
+)
+def test_what_can_be_no_connector_is_refused(connector, why):
+    with pytest.raises(TypeError, match=why):
+        Pool(connector)
+
+
 def test_whole_seconds_are_seconds():
     assert "size=0/2" in repr(Pool(FakeConnector(), max_size=2, timeout=3, max_idle=60))
 

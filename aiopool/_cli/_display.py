@@ -110,16 +110,14 @@ def table(report: Report) -> RenderableType:
     rows.add_row("requests", _listed(report.requests))
     rows.add_row("errors", _listed(report.errors) or "none")
     wait = report.wait
-    rows.add_row(
-        "wait", f"p50 {wait['p50']:.1f} ms, p99 {wait['p99']:.1f} ms, max {wait['max']:.1f} ms"
-    )
+    rows.add_row("wait", f"p50 {_ms(wait['p50'])}, p99 {_ms(wait['p99'])}, max {_ms(wait['max'])}")
     if wait["longest_to_median"] is None:
         rows.add_row("fairness", "nobody had to wait")
     else:
         rows.add_row(
             "fairness",
             f"the longest wait was {wait['longest_to_median']:.1f} times the median of "
-            f"{wait['queued_p50']:.1f} ms (of the {wait['queued']} of {wait['lent']} who had to wait)",
+            f"{_ms(wait['queued_p50'])} (of the {wait['queued']} of {wait['lent']} who had to wait)",
         )
     connections = report.connections
     rows.add_row(
@@ -160,3 +158,7 @@ def conclusion(report: Report) -> Text:
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+
+
+def _ms(seconds: float | None) -> str:
+    return "none" if seconds is None else f"{1000 * seconds:.1f} ms"

@@ -9,7 +9,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Plain values only. Durations in `wait` are milliseconds, elsewhere seconds."""
+    """Plain values only. All durations are seconds."""
 
     lost: Sequence[str]
     """A sentence for each thing lost or mixed up."""
@@ -26,14 +26,17 @@ class Report:
     took: float
 
 
+AT_ONCE = 0.001  # seconds; who waited for no longer did not queue
+
+
 def summarize(waits: Sequence[float]) -> dict[str, float | None]:
     """Sum up how long it took to lend a connection.
 
     Fairness is told by those who had to wait at all, for more than a millisecond: how many times as
     long as their median the unluckiest waited. None, if nobody had to.
     """
-    ordered = sorted(1000 * wait for wait in waits) or [0.0]
-    queued = [wait for wait in ordered if wait > 1]
+    ordered = sorted(waits) or [0.0]
+    queued = [wait for wait in ordered if wait > AT_ONCE]
     return {
         "lent": len(waits),
         "queued": len(queued),

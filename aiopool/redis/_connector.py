@@ -23,6 +23,10 @@ class RedisConnector:
         except BaseException:
             conn.abort()
             raise
+        if not conn.may_be_lent():
+            conn.abort()
+            msg = "the server closed the connection as soon as it was open"
+            raise RedisConnectionError(msg)
         return conn
 
     async def check(self, conn: Accountable, /) -> None:

@@ -6,13 +6,19 @@ from redis.exceptions import MaxConnectionsError
 import aiopool._errors as core
 
 
-class PoolClosed(RedisConnectionError, core.PoolClosed):
+class _Outspoken(Exception):
+    def __repr__(self) -> str:
+        """Tell the message, which redis-py's own leaves out."""
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+class PoolClosed(_Outspoken, RedisConnectionError, core.PoolClosed):
     """The pool was closed with `aclose()`; `open()` would start it again."""
 
 
-class PoolTimeout(MaxConnectionsError, core.PoolTimeout):
+class PoolTimeout(_Outspoken, MaxConnectionsError, core.PoolTimeout):
     """No connection came free in time. `__cause__` is the last failed opening, if any failed."""
 
 
-class TooManyWaiters(MaxConnectionsError, core.TooManyWaiters):
+class TooManyWaiters(_Outspoken, MaxConnectionsError, core.TooManyWaiters):
     """`max_waiting` callers wait already; this one was turned away at once."""

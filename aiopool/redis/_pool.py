@@ -1,7 +1,9 @@
 """`RedisPool`: the pool, with the face of redis-py's own."""
 
+import re
 from collections.abc import Iterable
 from copy import deepcopy
+from difflib import get_close_matches
 from inspect import signature
 from types import CoroutineType, EllipsisType
 from typing import Any, Self, cast
@@ -14,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aiopool._lending import Lending
+from aiopool._limits import text
 from aiopool._pool import Pool
 from aiopool._stats import Holder, Stats
 
@@ -38,6 +41,10 @@ class _Core(Pool[Accountable]):
             isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError))
             and failures <= self.retry.get_retries()
         )
+
+    def _name_error(self, error: Exception) -> str:
+        network = isinstance(error, (RedisConnectionError, RedisTimeoutError))
+        return f"{type(error).__name__}: {error}" if network else super()._name_error(error)
 
     def idle_connections(self) -> list[Accountable]:
         """List the idle connections, the longest idle first. To look at, not to use."""
@@ -80,16 +87,16 @@ class RedisPool(ConnectionPool):
 
         Args:
             url: As redis-py takes it: `redis://`, `rediss://` or `unix://`, with options in the query.
-                What it says goes before the keywords.
-            max_size: As for `Pool`; 10 by default.
-            min_size: As for `Pool`, like all down to `leak_after`.
-            timeout: As for `Pool`.
-            max_waiting: As for `Pool`.
-            max_idle: As for `Pool`.
-            max_lifetime: As for `Pool`.
-            check_after: As for `Pool`.
-            max_opening: As for `Pool`.
-            leak_after: As for `Pool`.
+                What it says overrides the keywords.
+            max_size: The most connections that may exist at any time; 10 by default.
+            min_size: So many are kept open, once the pool is in use.
+            timeout: Seconds that an `acquire()` may take in all. None: no limit, as with all below.
+            max_waiting: How many callers may wait for a lent connection; one more is turned away.
+            max_idle: Seconds after which an idle connection is closed, down to `min_size`.
+            max_lifetime: Seconds after which a connection is closed, less up to 10 % at random.
+            check_after: Seconds of idleness after which a connection is checked before it is lent.
+            max_opening: How many openings may be under way at once.
+            leak_after: If set, `holders()` tells where each connection was acquired.
             name: Shown in `repr` and error messages; the server's address by default.
             max_connections: redis-py's name for `max_size`.
             connection_class: A connection class of redis-py's, or derived from one.
@@ -100,10 +107,11 @@ class RedisPool(ConnectionPool):
         Raises:
             ValueError: An option is out of range, or the URL is none.
             TypeError: An option has the wrong type or is unknown.
+            redis.exceptions.RedisError: redis-py takes no connection with such an option.
 
         """
-        if url is not None:
-            from_url: dict[str, Any] = {**parse_url(url)}
+        if text("url", url) is not None:
+            from_url = _from_url(str(url))
             max_connections = from_url.pop("max_connections", max_connections)
             connection_class = from_url.pop("connection_class", connection_class)
             timeout = from_url.pop("timeout", timeout)
@@ -126,6 +134,11 @@ class RedisPool(ConnectionPool):
             leak_after=leak_after,
             name=_address(connection_kwargs) if name is None else name,
         )
+        if retry is not None and not isinstance(retry, cast("Any", Retry)):
+            msg = (
+                f"retry must be a redis.asyncio.retry.Retry, not {retry!r} ({type(retry).__name__})"
+            )
+            raise TypeError(msg)
         self._core.retry = _default_retry() if retry is None else retry
         super().__init__(  # pyright: ignore[reportUnknownMemberType]
             connection_class,
@@ -134,7 +147,10 @@ class RedisPool(ConnectionPool):
             **connection_kwargs,
         )
         self._accountable = accountable(connection_class)
-        self.make_connection()  # so that a wrong keyword is an error here, not at the first use
+        try:
+            self.make_connection()
+        except TypeError as error:  # here, not at the first use
+            raise TypeError(_explain(error, type(self), connection_class)) from None
 
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> Self:
@@ -183,9 +199,18 @@ class RedisPool(ConnectionPool):
         """Make a client that lends through this pool and does not own it.
 
         Args:
-            kwargs: Keywords of `redis.asyncio.Redis` that do not concern connections.
+            kwargs: The keywords of `redis.asyncio.Redis` that do not concern connections:
+                `single_connection_client`, `event_dispatcher`, `credential_provider` (for the
+                re-authentication of a streaming one).
+
+        Raises:
+            TypeError: Another keyword: connections are made as the pool was told to.
 
         """
+        for name in kwargs:
+            if name not in {"single_connection_client", "event_dispatcher", "credential_provider"}:
+                msg = f"client() takes no {name!r}, which concerns connections: give it to the pool"
+                raise TypeError(msg)
         return Redis(connection_pool=self, **kwargs)
 
     # ---- lifecycle ---------------------------------------------------------------------------
@@ -286,6 +311,35 @@ class RedisPool(ConnectionPool):
 
     def _get_in_use_connections(self) -> Iterable[AbstractConnection]:
         return self._core.lent_connections()
+
+
+def _from_url(url: str) -> dict[str, Any]:
+    """Read a URL with redis-py's reader, whose errors may quote a password that is not encoded."""
+    try:
+        return {**parse_url(url)}
+    except ValueError as error:
+        message = str(error)
+    if not message.startswith(("Redis URL must", "Invalid value for")):
+        message = (
+            "it can't be read; are special characters in user name and password encoded (%2F)?"
+        )
+    msg = f"url is no Redis URL: {message}"
+    raise ValueError(msg)
+
+
+def _explain(error: TypeError, *classes: type) -> str:
+    """Name an unknown option, and the known one that was meant, if one is like it."""
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if unknown is None:
+        return str(error)
+    known = {name for c in classes for base in c.__mro__ for name in signature(base).parameters}
+    similar = get_close_matches(unknown[1], known, n=1)
+    hint = f"; did you mean {similar[0]!r}?" if similar else ""
+    if similar == [unknown[1]]:
+        hint = " that could stand in a URL: give it as a keyword"
+    elif unknown[1].startswith("ssl"):
+        hint = "; for TLS use a rediss:// URL or connection_class=redis.asyncio.SSLConnection"
+    return f"RedisPool and its connections have no option {unknown[1]!r}{hint}"
 
 
 def _default_retry() -> Retry:

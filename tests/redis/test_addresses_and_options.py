@@ -6,7 +6,9 @@ import warnings
 import pytest
 from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import Connection
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry as SyncRetry
 from servers import STRICT
 
 from aiopool import RedisPool
@@ -109,19 +111,48 @@ def test_max_connections_is_max_size_under_redis_pys_name():
 
 
 @pytest.mark.parametrize(
-    ("url", "options"),
+    ("url", "options", "hint"),
     [
-        (None, {"hots": "localhost"}),
-        (None, {"ssl": True}),
-        (None, {"maxsize": 10}),
-        ("redis://localhost?maxsize=10", {}),
-        ("unix:///tmp/nowhere", {"socket_keepalive": True}),
-        ("redis://localhost", {"ssl_ca_certs": "file"}),
+        (None, {"hots": "localhost"}, "no option 'hots'; did you mean 'host'"),
+        (None, {"maxsize": 10}, "no option 'maxsize'; did you mean 'max_size'"),
+        (None, {"decode_response": True}, "did you mean 'decode_responses'"),
+        (None, {"ssl": True}, "no option 'ssl'; for TLS use a rediss:// URL"),
+        ("redis://localhost?maxsize=10", {}, "did you mean 'max_size'"),
+        ("redis://localhost?max_size=10", {}, "could stand in a URL: give it as a keyword"),
+        ("unix:///tmp/nowhere", {"socket_keepalive": True}, "no option 'socket_keepalive'"),
+        ("redis://localhost", {"ssl_ca_certs": "file"}, "for TLS use a rediss:// URL"),
+        ("redis://localhost", {"qwertz": 1}, "no option 'qwertz'$"),
     ],
 )
-def test_a_keyword_that_does_not_exist_is_a_type_error_at_construction(url, options):
-    with pytest.raises(TypeError, match="unexpected keyword argument"):
+def test_a_keyword_that_does_not_exist_is_a_type_error_at_construction(url, options, hint):
+    with pytest.raises(TypeError, match=hint):
         RedisPool(url, **options)
+
+
+@pytest.mark.parametrize("retry", [3, "never", SyncRetry(NoBackoff(), 3)])
+def test_a_retry_that_is_none_of_redis_asyncio_is_a_type_error(retry):
+    with pytest.raises(TypeError, match=r"^retry must be a redis\.asyncio\.retry\.Retry, not"):
+        RedisPool(retry=retry)
+
+
+@pytest.mark.parametrize("url", [5, b"redis://localhost"])
+def test_a_url_that_is_no_string_is_a_type_error(url):
+    with pytest.raises(TypeError, match=r"^url must be a str or None, not"):
+        RedisPool(url)
+
+
+@pytest.mark.parametrize("password", ["sec/ret", "sec#ret", "sec?ret"])
+def test_a_password_that_makes_the_url_unreadable_is_not_quoted(password):
+    with pytest.raises(ValueError, match=r"^url is no Redis URL: .*encoded") as caught:
+        RedisPool(f"redis://user:{password}@localhost:6379")
+    assert caught.value.__context__ is None
+    assert "sec" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"decode_responses": True}, {"db": 3}, {"host": "elsewhere"}])
+def test_a_client_of_the_pool_can_not_be_told_how_to_connect(options):
+    with pytest.raises(TypeError, match="concerns connections: give it to the pool"):
+        RedisPool().client(**options)
 
 
 @pytest.mark.parametrize(
