@@ -140,10 +140,13 @@ class Opener(Generic[C]):
     def _has_room(self) -> bool:
         """Whether one more may be under way.
 
-        While openings fail there is one at a time (besides those that were begun before, which may
-        hang): it finds out for all whether the server is back.
+        While openings fail there is one at a time, which finds out for all whether the server is
+        back; besides those that were begun before, and those that seem to hang.
         """
-        if self.failures and any(begun > self._failed_at for begun in self._opening.values()):
+        now = self._loop.time()
+        if self.failures and any(
+            begun > self._failed_at and begun + COUNTED_ON > now for begun in self._opening.values()
+        ):
             return False
         return self.opening < self._max_opening
 

@@ -288,6 +288,13 @@ async def test_an_opening_that_hangs_does_not_keep_others_from_being_tried(make_
     assert connector.opens.calls == 4
 
 
+async def test_a_probe_that_hangs_does_not_keep_others_from_being_tried(make_pool):
+    pool, connector = make_pool()
+    connector.opens.next.extend([fails(), never, never])
+    await pool.acquire()
+    assert connector.opens.calls == 4
+
+
 async def test_a_new_connection_that_is_of_no_use_counts_as_a_failed_opening(make_pool):
     pool, connector = make_pool(min_size=1)
 
