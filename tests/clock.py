@@ -14,12 +14,18 @@ class Deadlock(AssertionError):
     """Everybody waits and no timer is set."""
 
 
+class Standstill(AssertionError):
+    """Somebody is always ready, so the time of the next timer never comes."""
+
+
+STANDSTILL = 100_000  # turns
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     loop: "JumpingLoop"
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        for watch in self.loop.watches:
-            watch()
+        self.loop.turn()
         ready = super().select(0)
         if not ready and (timeout is None or timeout > 0):
             self.loop.jump()
@@ -35,6 +41,17 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         selector.loop = self
         self.watches: list[Callable[[], None]] = []  # called in every turn of the loop
         self._now = 1000.0
+        self._turns = 0  # since the time has changed
+
+    def turn(self) -> None:
+        """Note a turn of the loop."""
+        self._turns += 1
+        if self._turns > STANDSTILL:
+            self._turns = 0  # for what is to be cleaned up
+            msg = f"{STANDSTILL} turns of the loop, and still it is {self._now}"
+            raise Standstill(msg)
+        for watch in self.watches:
+            watch()
 
     def time(self) -> float:
         return self._now
@@ -46,6 +63,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
             msg = f"everybody waits and no timer is set:\n{tasks}"
             raise Deadlock(msg)
         self._now = max(self._now, self._scheduled[0].when())
+        self._turns = 0
 
     def block(self, seconds: float) -> None:
         """Let time pass as during a callback that takes so long."""

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from clock import Deadlock, JumpingLoop
+from clock import STANDSTILL, Deadlock, JumpingLoop, Standstill, turns
 
 
 async def test_time_jumps_to_the_next_timer_exactly():
@@ -22,6 +22,17 @@ def test_a_test_in_which_everybody_waits_fails_as_deadlock():
         asyncio.Runner(loop_factory=JumpingLoop) as runner,
     ):
         runner.run(wait())
+
+
+def test_a_test_that_never_comes_to_rest_fails_as_standstill():
+    async def spin() -> None:
+        await turns(STANDSTILL + 1)
+
+    with (
+        pytest.raises(Standstill, match="turns of the loop, and still it is 1000"),
+        asyncio.Runner(loop_factory=JumpingLoop) as runner,
+    ):
+        runner.run(spin())
 
 
 def test_a_watch_that_fails_fails_the_test():
