@@ -126,7 +126,7 @@ def table(report: Report) -> RenderableType:
         + (_listed(report.closed) or "none"),
     )
     if connections["most_by_server"] is None:
-        by_server = "no word from the server"
+        by_server = "not told by the server"
     else:
         by_server = f"{connections['most_by_server']} by the server's CLIENT LIST"
     rows.add_row("most at once", f"{connections['most_by_pool']} by the pool's stats, {by_server}")
@@ -135,8 +135,9 @@ def table(report: Report) -> RenderableType:
     check = report.check
     rows.add_row(
         "increments",
-        f"{check['counted']} made; {check['confirmed']} confirmed, {check['unknown']} cut off before "
-        "their answer",
+        f"{check['counted']} made: {check['confirmed']} confirmed and "
+        f"{check['counted'] - check['confirmed']} of the {check['unknown']} that were cut off "
+        "before their answer",
     )
     rows.add_row(
         "tokens", f"{check['stored']} stored, {check['missing']} missing, {check['wrong']} mixed up"
