@@ -13,7 +13,7 @@ class _Server(TcpFakeServer):
     def handle_error(
         self,
         request: Any,  # noqa: ANN401 - typeshed has no public name for it
-        client_address: Any,  # noqa: ANN401
+        client_address: Any,  # noqa: ANN401 - likewise
     ) -> None:
         """Say nothing of a client that was gone before it was greeted."""
         if not isinstance(sys.exception(), OSError):

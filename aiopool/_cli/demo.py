@@ -34,10 +34,10 @@ def run(*, url: str | None, seed: int, seconds: float, quiet: bool, json_file: s
             if json_file is not None:
                 print(json.dumps(asdict(report), indent=2), file=output)
     except (RedisError, OSError, BadUrl) as error:
-        print(f"aiopool demo: {_without_password(str(error), url)}", file=sys.stderr)  # noqa: T201
+        print(f"aiopool demo: {_without_password(str(error), url)}", file=sys.stderr)  # noqa: T201 - a command talks
         return 2
     except KeyboardInterrupt:
-        print("aiopool demo: interrupted", file=sys.stderr)  # noqa: T201
+        print("aiopool demo: interrupted", file=sys.stderr)  # noqa: T201 - a command talks
         return 130
     return 1 if report.lost else 0
 

@@ -32,7 +32,7 @@ class Accountable(AbstractConnection):
         self.ledger = Ledger()
         self._packed: list[Words | None] = []  # made into bytes, but not sent yet
         self._look: Callable[[], int] = _blind
-        super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType]
+        super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - typed in parts
 
     # ---- the account -------------------------------------------------------------------------
 
@@ -135,11 +135,11 @@ class Accountable(AbstractConnection):
         if hiredis is not None and hiredis.has_data():  # and lets nobody see what
             return False
         reader: Any = self._reader  # asyncio has no public look at what it has buffered
-        if int(self.protocol) != 3 or reader._eof or events & ~READABLE:  # noqa: PLR2004, SLF001
+        if int(self.protocol) != 3 or reader._eof or events & ~READABLE:  # noqa: PLR2004, SLF001 - see above
             return False
         if writer.get_extra_info("ssl_object") is not None:  # what TLS hides is taken for the worst
             return False
-        unread = bytes(reader._buffer)  # noqa: SLF001
+        unread = bytes(reader._buffer)  # noqa: SLF001 - see above
         if events:
             peeked = _peek(_fileno(writer))
             if not 0 < len(peeked) < PEEK_LIMIT:

@@ -140,7 +140,7 @@ class RedisPool(ConnectionPool):
             )
             raise TypeError(msg)
         self._core.retry = _default_retry() if retry is None else retry
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+        super().__init__(  # pyright: ignore[reportUnknownMemberType] - typed in parts
             connection_class,
             self._core.stats().max_size,
             retry=self._core.retry,
@@ -178,8 +178,8 @@ class RedisPool(ConnectionPool):
     def get_connection(
         self,
         command_name: str | None = None,  # noqa: ARG002 - redis-py's signature
-        *keys: Any,  # noqa: ARG002
-        **options: Any,  # noqa: ARG002
+        *keys: Any,  # noqa: ARG002 - likewise
+        **options: Any,  # noqa: ARG002 - likewise
     ) -> "CoroutineType[Any, Any, AbstractConnection]":
         """Lend a connection under the name that redis-py calls it by. The arguments mean nothing."""
         return self._core.acquire()  # type: ignore[return-value]  # mypy calls it a Coroutine
@@ -297,7 +297,7 @@ class RedisPool(ConnectionPool):
     async def update_active_connections_for_reconnect(self) -> None:
         """Have lent connections closed on their return."""
         for connection in self._core.lent_connections():
-            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]
+            connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # not typed
 
     def get_connection_count(self) -> list[tuple[int, dict[str, Any]]]:
         """Give the numbers of idle and of lent connections with their metric attributes."""

@@ -15,7 +15,10 @@ async def test_the_server_sees_as_many_connections_as_stats_says(server, wire):
         assert len(server.clients()) == pool.stats().size == 0
         assert await pool.warm(6) == 6
         waiting = [asyncio.create_task(client.blpop(["list"], timeout=60)) for _ in range(4)]
-        blocked = lambda: [c for c in server.clients() if "b" in c["flags"]]  # noqa: E731
+
+        def blocked() -> list[dict[str, str]]:
+            return [client for client in server.clients() if "b" in client["flags"]]
+
         await eventually(lambda: len(blocked()) == 4, "four are blocked")
         stats = pool.stats()
         assert (stats.size, stats.lent, stats.idle, stats.waiting) == (6, 4, 2, 0)
