@@ -102,7 +102,8 @@ class RedisPool(ConnectionPool):
             connection_class: A connection class of redis-py's, or derived from one.
             retry: redis-py's. It counts for commands on the connections, and its number for openings
                 in a row that may fail before callers are told. That of `Redis()` by default.
-            connection_kwargs: Any keyword of redis-py's connections and connection pools.
+            connection_kwargs: Any keyword of redis-py's connections, and
+                `maint_notifications_config`.
 
         Raises:
             ValueError: An option is out of range, or the URL is none.
