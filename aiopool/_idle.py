@@ -23,7 +23,7 @@ class Entry(Generic[C]):
         self.expires = expires  # from then on it is closed instead of lent
         self.doom = "max_lifetime"  # why it expires, for the statistics
         self.idle_since = 0.0
-        self.fresh_until = 0.0  # till then an idle one may be lent after a mere look
+        self.fresh_until = inf  # till then it may be lent after a mere look, later after a check
         self.lent_at = 0.0
         self.task: asyncio.Task[Any] | None = None  # who has it
         self.where: str | None = None

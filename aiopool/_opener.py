@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from random import uniform
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ._alarm import Alarm, weakly
 from ._connector import C, Connector
@@ -20,7 +20,6 @@ from ._permits import Permits
 
 logger = logging.getLogger("aiopool")
 T = TypeVar("T")
-WorthRetrying: TypeAlias = Callable[[Exception, int], bool]
 
 # An opening or a check that takes longer counts as failed, so that a connector without time limits
 # of its own can't keep a slot for ever. A check is a round trip on a connection that exists: after a

@@ -14,15 +14,18 @@ Every move is made in one step, between two awaits, so there is no lock.
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from contextvars import Context
+from math import inf
 from typing import Generic
 
 from ._connector import C, Connector
 from ._idle import Entry, IdleQueue
 from ._limits import Limits
 from ._line import Line
-from ._opener import Opener, WorthRetrying, close_quietly
+from ._opener import Opener, close_quietly
 from ._permits import Permits
+from ._policy import Policy
 from ._reaper import Reaper
 from ._stats import Holder, Totals
 
@@ -38,7 +41,7 @@ class Places(Generic[C]):
         connector: Connector[C],
         limits: Limits,
         totals: Totals,
-        worth_retrying: WorthRetrying,
+        policy: Policy[C],
         context: Context,
     ) -> None:
         self.loop = loop
@@ -52,7 +55,8 @@ class Places(Generic[C]):
         self.opener = Opener(loop, connector, self.permits, self, limits, context)
         self._connector = connector
         self._totals = totals
-        self._worth_retrying = worth_retrying
+        self._policy = policy
+        self.listener = policy.listener()
         self._fresh_for = limits.fresh_for
         self._reaper = Reaper(loop, self, limits.max_idle)
         self._goals: dict[asyncio.Future[Exception | None], int] = {}
@@ -63,6 +67,16 @@ class Places(Generic[C]):
     def alive(self) -> bool:
         """Whether the loop can still run, and in this process."""
         return self.pid == os.getpid() and not self.loop.is_closed()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the loop is running, but not here: in another thread."""
+        if not self.loop.is_running():
+            return False
+        try:
+            return asyncio.get_running_loop() is not self.loop
+        except RuntimeError:
+            return True
 
     @property
     def existing(self) -> int:
@@ -83,7 +97,7 @@ class Places(Generic[C]):
             if now >= entry.expires:
                 self.close(entry, entry.doom)
             elif not self._usable(entry.conn):
-                self.close(entry, "unusable")
+                self.close(entry, self._policy.name_fault(entry.conn))
             else:
                 return entry
             self.opener.ensure()  # there may be fewer than `min_size` now
@@ -92,6 +106,7 @@ class Places(Generic[C]):
     def lend(self, entry: Entry[C], now: float) -> None:
         """Put an entry that is in no place into the table of the lent."""
         entry.lent_at = now
+        entry.fresh_until = inf
         self.lent[id(entry.conn)] = entry
 
     def come_back(self, entry: Entry[C], now: float) -> None:
@@ -101,7 +116,9 @@ class Places(Generic[C]):
         elif self.permits.over:
             self.close(entry, "resized")
         elif not self._usable(entry.conn):
-            self.close(entry, "unusable")
+            self.close(entry, self._policy.name_fault(entry.conn))
+        elif now >= entry.fresh_until:
+            self._check(entry)
         else:
             self._arrive(entry, now)
             return
@@ -118,6 +135,12 @@ class Places(Generic[C]):
         self.idle.put_nowait(entry)
         self._reaper.expect(entry)
 
+    def admit(self, conn: C) -> Entry[C]:
+        """Give one of the free permits to a connection that its first holder opens."""
+        self.permits.take()
+        self._totals.opened += 1
+        return Entry(conn, self.limits.expiry(self.loop.time()))
+
     def close(self, entry: Entry[C], reason: str) -> None:
         """Close an entry that is in no place any more. To be followed by `stir()`."""
         self.permits.give()
@@ -127,6 +150,13 @@ class Places(Generic[C]):
             for future in self._all_back:
                 if not future.done():
                     future.set_result(None)
+        if self.listener is not None:
+            self.listener.closed()
+
+    def _check(self, entry: Entry[C]) -> None:
+        """Have an entry that is in no place checked by a task."""
+        entry.fresh_until = inf
+        self.opener.check(entry)
 
     def stir(self) -> None:
         """Restore rule 2, after somebody has joined the line or a permit has come free."""
@@ -137,7 +167,7 @@ class Places(Generic[C]):
             if now < entry.fresh_until:
                 self._arrive(entry, now)
             else:
-                self.opener.check(entry)
+                self._check(entry)
         self.opener.ensure()
 
     def _usable(self, conn: C) -> bool:
@@ -163,16 +193,19 @@ class Places(Generic[C]):
         self._totals.opened += 1
         self._totals.open_seconds += took
         if not self._usable(conn):
-            self.close(entry, "unusable")  # and no stir(): the opener is to pause first
+            # And no stir(): the opener is to pause first.
+            self.close(entry, self._policy.name_fault(conn))
             return False
         self.come_back(entry, now)
         self._settle_goals()
+        if self.listener is not None:
+            self.listener.opened(took)
         return True
 
     def open_failed(self, error: Exception, failures: int) -> None:
         """Tell the callers, if trying again is no use and no other connection could serve them."""
         self._totals.open_failed += 1
-        if not self._worth_retrying(error, failures):
+        if not self._policy.worth_retrying(error, failures):
             self._settle_goals(error)
             if self.permits.taken == 0:
                 self.line.fail(error)
@@ -223,14 +256,31 @@ class Places(Generic[C]):
             if not goal.done() and (error or self.existing >= min(size, self.permits.total)):
                 goal.set_result(error)
 
-    def drain(self, reason: str = "drained") -> None:
-        """Close the idle now and all others as soon as they come back or are open."""
+    def drain(
+        self, reason: str = "drained", only: Callable[[C], bool] = lambda _conn: True
+    ) -> None:
+        """Close the idle now and the others when they come back or are open.
+
+        `only` chooses among the idle and the lent; where the others lead to can't be told.
+        """
         self.opener.drain(reason)
         for entry in self.lent.values():
-            entry.condemn(reason)
-        while not self.idle.empty():
-            self.close(self.idle.oldest_nowait(), reason)
+            if only(entry.conn):
+                entry.condemn(reason)
+        for _ in range(self.idle.qsize()):
+            entry = self.idle.oldest_nowait()
+            if only(entry.conn):
+                self.close(entry, reason)
+            else:
+                self.idle.put_nowait(entry)
         self.stir()
+
+    def recheck(self) -> None:
+        """Have all checked before they are lent again: the idle now, the others on their return."""
+        for entry in [*self.lent.values(), *self.opener.entries()]:
+            entry.fresh_until = -inf
+        while not self.idle.empty():
+            self._check(self.idle.oldest_nowait())
 
     def resize(self, limits: Limits) -> None:
         """Take over new limits; what is too much is closed, lent ones on their return."""

@@ -5,21 +5,18 @@ from asyncio import AbstractEventLoop, current_task, get_running_loop
 from contextvars import copy_context
 from dataclasses import replace
 from types import EllipsisType
-from typing import ClassVar, Generic, NoReturn, Self
+from typing import Generic, NoReturn, Self
 
 import anyio
 
 from ._connector import C, Connector, checked
-from ._errors import NotLent, PoolClosed, PoolTimeout, TooManyWaiters, WrongLoop
+from ._errors import NotLent, PoolClosed, WrongLoop
 from ._idle import Entry
 from ._lending import Lending
 from ._limits import Limits, seconds, text, whole
 from ._places import Places
+from ._policy import Policy
 from ._stats import Holder, Stats, Totals, caller
-
-# While nothing else could serve the line, so many failed openings in a row are tried again before the
-# callers are told. As many as by redis-py's default retry, which makes 2 to 4.3 s of trying.
-PATIENCE = 10
 
 # What a forked child has inherited: kept, because a finaliser that closes such a connection would do
 # it by way of the event loop's selector, which parent and child share.
@@ -28,13 +25,6 @@ _inherited: list[object] = []
 
 class Pool(Generic[C]):
     """Lends the connections that a `Connector` opens to coroutines, first come, first served."""
-
-    _kind: ClassVar[str] = "Pool"
-    # Raised at the source in these classes, so that a pool behind another library's interface can
-    # raise errors that are that library's as well.
-    _closed_error: ClassVar[type[PoolClosed]] = PoolClosed
-    _timeout_error: ClassVar[type[PoolTimeout]] = PoolTimeout
-    _rejected_error: ClassVar[type[TooManyWaiters]] = TooManyWaiters
 
     def __init__(  # noqa: PLR0913 - keywords, each documented
         self,
@@ -89,6 +79,7 @@ class Pool(Generic[C]):
             leak_after=leak_after,
         )
         self.name = text("name", name)
+        self._policy: Policy[C] = Policy()
         self._connector = checked(connector)
         self._totals = Totals()
         self._context = copy_context()
@@ -135,6 +126,8 @@ class Pool(Generic[C]):
         if self._limits.leak_after is not None:
             entry.where = caller()
         self._totals.acquired += 1
+        if places.listener is not None:
+            places.listener.acquired(loop.time() - now)
         return entry.conn
 
     async def _wait(
@@ -149,7 +142,7 @@ class Pool(Generic[C]):
             if len(places.line) >= max_waiting + servable:
                 self._totals.rejected += 1
                 msg = self._explain(f"max_waiting={max_waiting} callers wait already")
-                raise self._rejected_error(msg)
+                raise self._policy.rejected_error(msg)
         waiter = places.line.join(None if timeout is None else now + timeout)
         places.stir()
         try:
@@ -164,10 +157,12 @@ class Pool(Generic[C]):
             self._totals.wait_seconds += places.loop.time() - now
         if entry is None:
             self._totals.timed_out += 1
+            if places.listener is not None:
+                places.listener.timed_out()
             msg = self._explain(f"no connection within {timeout:g} s")
             if (error := places.opener.last_error) is not None:
-                msg += f"; the last opening failed: {self._name_error(error)}"
-            raise self._timeout_error(msg) from error
+                msg += f"; the last opening failed: {self._policy.name_error(error)}"
+            raise self._policy.timeout_error(msg) from error
         return entry
 
     async def release(self, conn: C) -> None:
@@ -193,6 +188,8 @@ class Pool(Generic[C]):
         self._totals.use_seconds += now - entry.lent_at
         entry.task = None
         places.come_back(entry, now)
+        if places.listener is not None:
+            places.listener.returned()
         return True
 
     def _refuse(self, conn: C) -> NoReturn:
@@ -219,8 +216,8 @@ class Pool(Generic[C]):
     async def open(self) -> None:
         """Open `min_size` connections. Optional: a pool opens by itself at its first use.
 
-        It is the one way to start a closed pool again. It may take as long as the openings do;
-        `timeout` is a limit of `acquire()` only.
+        The one way to start a closed pool again. May take as long as the openings do: `timeout` is
+        a limit of `acquire()` only.
 
         Raises:
             Exception: What `Connector.open` raised, if openings go on failing.
@@ -228,12 +225,9 @@ class Pool(Generic[C]):
             WrongLoop: The pool is in use on another event loop.
 
         """
-        places = self._places
-        if self._closed and places is not None and places.alive and places.permits.taken:
-            msg = f"{self!r} is still being closed"
-            raise self._closed_error(msg)
+        loop = get_running_loop()
+        places = self._begin(loop) if self._closed else self._serve(loop)
         self._closed = False
-        places = self._serve(get_running_loop())
         if (error := await places.reach(self._limits.min_size)) is not None:
             raise error
 
@@ -278,7 +272,7 @@ class Pool(Generic[C]):
         self._closed = True
         self._serving = None
         if places is not None:
-            places.begin_closing(self._closed_error(f"{self!r} was closed"))
+            places.begin_closing(self._policy.closed_error(f"{self!r} was closed"))
             with anyio.move_on_after(timeout):
                 await places.all_back()
             self._severed = places.sever() or self._severed
@@ -300,11 +294,14 @@ class Pool(Generic[C]):
     def drain(self) -> None:
         """Retire every connection open now: idle ones at once, lent ones on their return.
 
-        What is being opened at the moment is closed as well, when it is open: it may lead to where
-        the others did.
+        What is being opened is closed as well, when it is open: it may lead to where the others did.
+
+        Raises:
+            WrongLoop: The pool is in use on an event loop that runs in another thread.
+
         """
-        if self._serving is not None and self._serving.alive:
-            self._serving.drain()
+        if (places := self._present()) is not None:
+            places.drain()
 
     def resize(self, *, max_size: int | None = None, min_size: int | None = None) -> None:
         """Change the size. What is above the new `max_size` is closed: if lent, on its return.
@@ -312,16 +309,27 @@ class Pool(Generic[C]):
         Raises:
             ValueError: A size is out of range, or `min_size` above `max_size`; nothing changes.
             TypeError: A size is no int.
+            WrongLoop: As for `drain()`.
 
         """
-        old = self._limits
+        old, places = self._limits, self._present()
         self._limits = replace(
             old,
             max_size=old.max_size if max_size is None else max_size,
             min_size=old.min_size if min_size is None else min_size,
         )
-        if self._serving is not None and self._serving.alive:
-            self._serving.resize(self._limits)
+        if places is not None:
+            places.resize(self._limits)
+
+    def _present(self) -> Places[C] | None:
+        """Give the life that goes on now, if one does, but not to another thread."""
+        places = self._serving
+        if places is None or not places.alive:
+            return None
+        if places.elsewhere:
+            msg = f"{self!r} is in use in another thread"
+            raise WrongLoop(msg)
+        return places
 
     def _serve(self, loop: AbstractEventLoop) -> Places[C]:
         """Begin a life on this loop, unless it goes on already; not if closed or on another loop."""
@@ -329,11 +337,14 @@ class Pool(Generic[C]):
             return self._serving
         if self._closed:
             msg = f"{self!r} is closed"
-            raise self._closed_error(msg)
+            raise self._policy.closed_error(msg)
+        return self._begin(loop)
+
+    def _begin(self, loop: AbstractEventLoop) -> Places[C]:
         if self._places is not None:
             self._leave(self._places)
         self._places = self._serving = Places(
-            loop, self._connector, self._limits, self._totals, self._worth_retrying, self._context
+            loop, self._connector, self._limits, self._totals, self._policy, self._context
         )
         return self._places
 
@@ -344,18 +355,12 @@ class Pool(Generic[C]):
         elif not places.alive:
             places.bury()
         elif places.permits.taken or not places.closing:
+            if places.loop is get_running_loop():
+                msg = f"{self!r} is still being closed"
+                raise self._policy.closed_error(msg)
             msg = f"{self!r} is in use on another event loop, which is still open"
             raise WrongLoop(msg)
         self._places = self._serving = None
-
-    def _worth_retrying(self, error: Exception, failures: int) -> bool:
-        """Whether trying again may mend a failed opening, the last of so many in a row."""
-        return isinstance(error, (OSError, EOFError)) and failures <= PATIENCE
-
-    def _name_error(self, error: Exception) -> str:
-        """Say what an opening raised. In full only if it is the network's, which knows no secrets."""
-        network = isinstance(error, OSError)
-        return f"{type(error).__name__}: {error}" if network else type(error).__name__
 
     # ---- what it tells -----------------------------------------------------------------------
 
@@ -389,7 +394,7 @@ class Pool(Generic[C]):
     def __repr__(self) -> str:
         """Show the state, and nothing of the connector, which may know secrets."""
         name = "" if self.name is None else f" {self.name!r}"
-        return f"<{self._kind}{name}{' closed' if self._closed else ''} ({self.stats()})>"
+        return f"<{self._policy.kind}{name}{' closed' if self._closed else ''} ({self.stats()})>"
 
     def _explain(self, what: str) -> str:
         """Add what a puzzled operator would ask next."""

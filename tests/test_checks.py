@@ -116,3 +116,64 @@ async def test_time_that_passed_while_the_loop_was_blocked_counts_as_idle(make_p
     asyncio.get_running_loop().block(60.0)
     assert await pool.acquire() is conn
     assert connector.checks.calls == 1
+
+
+# ---- all at once ---------------------------------------------------------------------------------
+
+
+async def test_a_recheck_checks_the_idle_at_once_and_the_lent_on_their_return(make_pool):
+    pool, connector = make_pool()
+    conns = await idle_for(pool, 3, 1.0)
+    lent = await pool.acquire()
+    pool._places.recheck()
+    assert (pool.stats().checking, pool.stats().idle, pool.stats().lent) == (2, 0, 1)
+    await asyncio.sleep(0.1)
+    assert (pool.stats().checking, pool.stats().idle, connector.checks.calls) == (0, 2, 2)
+    await pool.release(lent)
+    assert pool.stats().checking == 1
+    await asyncio.sleep(0.1)
+    assert (pool.stats().idle, connector.checks.calls) == (3, 3)
+    # And that was it.
+    for conn in [await pool.acquire(timeout=0) for _ in conns]:
+        await pool.release(conn)
+    assert (pool.stats().idle, connector.checks.calls) == (3, 3)
+
+
+async def test_a_recheck_while_one_is_checked_checks_it_again(make_pool):
+    pool, connector = make_pool()
+    await idle_for(pool, 1, 1.0)
+    connector.checks.usual = slow(0.5)
+    pool._places.recheck()
+    await asyncio.sleep(0.2)
+    pool._places.recheck()
+    await asyncio.sleep(0.4)
+    assert (pool.stats().checking, connector.checks.calls) == (1, 2)
+    await asyncio.sleep(0.4)
+    assert (pool.stats().idle, connector.checks.calls) == (1, 2)
+
+
+async def test_a_connection_returned_to_be_checked_serves_the_first_in_line_after_it(make_pool):
+    pool, connector = make_pool(max_size=1)
+    conn = await pool.acquire()
+    connector.checks.usual = slow(0.5)
+    first, second = (asyncio.create_task(pool.acquire()) for _ in range(2))
+    await turns(2)
+    pool._places.recheck()
+    await pool.release(conn)
+    assert (pool.stats().checking, pool.stats().lent, pool.stats().waiting) == (1, 0, 2)
+    assert await first is conn
+    await pool.release(conn)
+    assert await second is conn
+    assert connector.checks.calls == 1
+
+
+async def test_a_rechecked_connection_that_fails_is_closed_and_the_next_is_opened(make_pool):
+    pool, connector = make_pool(max_size=1)
+    conn = await pool.acquire()
+    connector.checks.usual = fails()
+    waiting = asyncio.create_task(pool.acquire())
+    await turns(2)
+    pool._places.recheck()
+    await pool.release(conn)
+    assert await waiting is not conn
+    assert pool.stats().closed == {"check_failed": 1}

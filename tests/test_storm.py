@@ -100,6 +100,9 @@ class Storm:
                 await turns(draw.randint(0, 3))
                 tasks[0].cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+            case 3:
+                if self.pool._serving is not None:
+                    self.pool._serving.recheck()
             case _:
                 self.mood()
 

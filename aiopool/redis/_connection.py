@@ -7,17 +7,19 @@ import select
 import socket
 import warnings
 from asyncio import StreamWriter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from types import CoroutineType
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.observability.recorder import record_connection_closed
+from redis.auth.token import TokenInterface
 from redis.exceptions import ExecAbortError, ResponseError
+from redis.observability.metrics import CloseReason
 
+from ._at_once import at_once
 from ._ledger import Ledger, Words, noteworthy
 from ._push import only_pushes
-
-T = TypeVar("T")
 
 # More unread bytes than these are not looked at: they can't be told to be push messages only.
 PEEK_LIMIT = 65536
@@ -30,6 +32,8 @@ class Accountable(AbstractConnection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ledger = Ledger()
+        self.token: TokenInterface | None = None  # what it has authenticated with, or better
+        self.released = False  # and nobody was told yet
         self._packed: list[Words | None] = []  # made into bytes, but not sent yet
         self._look: Callable[[], int] = _blind
         super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - typed in parts
@@ -113,6 +117,13 @@ class Accountable(AbstractConnection):
 
     # ---- the pool's part ---------------------------------------------------------------------
 
+    async def authenticate(self, token: TokenInterface) -> None:
+        """Show the server a new token of the user that it knows already, which leaves no debt."""
+        self.set_re_auth_token(token)
+        await self.re_auth()  # type: ignore[no-untyped-call]  # not typed
+        self.ledger = Ledger()
+        self.token = token
+
     def may_be_lent(self) -> bool:
         """Whether it is connected, owes nothing, and nothing but push messages came unasked."""
         writer = self._writer
@@ -123,7 +134,7 @@ class Accountable(AbstractConnection):
         try:
             # True for bytes in the buffers of reader or parser, and for an EOF that the loop saw.
             parser: Any = self._get_parser()  # the base class of parsers does not declare can_read
-            unread = _at_once(parser.can_read())
+            unread = at_once(parser.can_read())
         except OSError:
             return False
         # The event loop may not have run since the peer wrote or closed.
@@ -156,6 +167,7 @@ class Accountable(AbstractConnection):
         parser.on_disconnect()
         self.ledger = Ledger()
         self._look = _blind
+        at_once(record_connection_closed(CloseReason.APPLICATION_CLOSE))
         try:
             writer.transport.abort()
         except RuntimeError:  # the event loop is closed
@@ -175,17 +187,6 @@ def accountable(connection_class: type[AbstractConnection]) -> type[Accountable]
     made = type(connection_class.__name__, (Accountable, connection_class), {})
     made.__module__ = connection_class.__module__
     return cast("type[Accountable]", made)
-
-
-def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never suspends."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return cast("T", stop.value)
-    coroutine.close()
-    msg = f"{coroutine!r} suspended"
-    raise RuntimeError(msg)
 
 
 def _blind() -> int:

@@ -1,25 +1,43 @@
 """How the pool opens, checks, looks at and closes connections of `redis.asyncio`."""
 
+import logging
 from collections.abc import Callable
 from secrets import token_hex
 
+from redis.auth.token import TokenInterface
+from redis.event import AsyncAfterConnectionReleasedEvent, EventDispatcherInterface
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
 from ._connection import Accountable
 
+logger = logging.getLogger("aiopool")
+
 
 class RedisConnector:
     """A `Connector` of accountable redis-py connections."""
 
-    def __init__(self, make: Callable[[], Accountable]) -> None:
+    def __init__(
+        self, make: Callable[[], Accountable], dispatcher: EventDispatcherInterface | None
+    ) -> None:
+        """Open what `make` makes; releases are announced by the dispatcher, if there is one."""
         self._make = make
+        self._dispatcher = dispatcher
+        self._token: TokenInterface | None = None
+
+    def renew(self, token: TokenInterface) -> bool:
+        """Take a new token, to be shown on all connections; false if it is the one already known."""
+        known, self._token = self._token, token
+        return known is None or _words(known) != _words(token)
 
     async def open(self) -> Accountable:
         """Connect and shake hands, once: trying again is the pool's business."""
         conn = self._make()
+        conn.token = self._token  # what the credential provider gives now is no older
         try:
             await conn.connect_check_health(retry_socket_connect=False)
+            while await self._authenticate(conn):  # renewed meanwhile
+                pass
         except BaseException:
             conn.abort()
             raise
@@ -30,16 +48,28 @@ class RedisConnector:
         return conn
 
     async def check(self, conn: Accountable, /) -> None:
-        """Send a PING that only its own reply can answer."""
-        nonce = token_hex(8)
+        """Do what is to be done on a connection that nobody else uses now, else see if it works."""
+        told = await self._announce(conn)
+        if not (await self._authenticate(conn) or told):
+            await _ping(conn)
+
+    async def _announce(self, conn: Accountable) -> bool:
+        if self._dispatcher is None or not conn.released:
+            return False
+        conn.released = False
+        event: object = AsyncAfterConnectionReleasedEvent(conn)  # type: ignore[no-untyped-call]  # not typed
         try:
-            await conn.send_command("PING", nonce, check_health=False)
-            reply = await conn.read_response()
-        except NoPermissionError:  # an answer all the same
-            return
-        if reply not in (nonce, nonce.encode()):
-            msg = "PING was answered with another command's reply"
-            raise RedisConnectionError(msg)
+            await self._dispatcher.dispatch_async(event)
+        except Exception:
+            logger.exception("a listener to the release of connections failed")
+        return True
+
+    async def _authenticate(self, conn: Accountable) -> bool:
+        token = self._token
+        if token is None or (conn.token is not None and _words(conn.token) == _words(token)):
+            return False
+        await conn.authenticate(token)
+        return True
 
     def is_usable(self, conn: Accountable, /) -> bool:
         """Look whether it is connected, owes nothing, and nothing came unasked."""
@@ -48,3 +78,20 @@ class RedisConnector:
     def close(self, conn: Accountable, /) -> None:
         """Abort it."""
         conn.abort()
+
+
+async def _ping(conn: Accountable) -> None:
+    """Send a PING that only its own reply can answer."""
+    nonce = token_hex(8)
+    try:
+        await conn.send_command("PING", nonce, check_health=False)
+        reply = await conn.read_response()
+    except NoPermissionError:  # an answer all the same
+        return
+    if reply not in (nonce, nonce.encode()):
+        msg = "PING was answered with another command's reply"
+        raise RedisConnectionError(msg)
+
+
+def _words(token: TokenInterface) -> tuple[str, str]:
+    return token.try_get("oid"), token.get_value()

@@ -1,58 +1,29 @@
 """`RedisPool`: the pool, with the face of redis-py's own."""
 
-import re
+import warnings
 from collections.abc import Iterable
-from copy import deepcopy
-from difflib import get_close_matches
-from inspect import signature
+from functools import partial
+from secrets import token_hex
 from types import CoroutineType, EllipsisType
 from typing import Any, Self, cast
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
-from redis.exceptions import AuthenticationError, AuthorizationError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.auth.token import TokenInterface
 
 from aiopool._lending import Lending
 from aiopool._limits import text
-from aiopool._pool import Pool
 from aiopool._stats import Holder, Stats
 
+from ._announcing import AnnouncingCore
 from ._connection import Accountable, accountable
 from ._connector import RedisConnector
-from ._errors import PoolClosed, PoolTimeout, TooManyWaiters
-
-
-class _Core(Pool[Accountable]):
-    """The pool proper: knows redis-py's errors and how often redis-py would try again."""
-
-    _kind = "RedisPool"
-    _closed_error = PoolClosed
-    _timeout_error = PoolTimeout
-    _rejected_error = TooManyWaiters
-    retry: Retry
-
-    def _worth_retrying(self, error: Exception, failures: int) -> bool:
-        if isinstance(error, (AuthenticationError, AuthorizationError)):
-            return False
-        return (
-            isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError))
-            and failures <= self.retry.get_retries()
-        )
-
-    def _name_error(self, error: Exception) -> str:
-        network = isinstance(error, (RedisConnectionError, RedisTimeoutError))
-        return f"{type(error).__name__}: {error}" if network else super()._name_error(error)
-
-    def idle_connections(self) -> list[Accountable]:
-        """List the idle connections, the longest idle first. To look at, not to use."""
-        return [] if self._places is None else [entry.conn for entry in self._places.idle]
-
-    def lent_connections(self) -> list[Accountable]:
-        """List the lent connections."""
-        return [] if self._places is None else [e.conn for e in self._places.lent.values()]
+from ._core import RedisCore
+from ._options import address, checked_retry, default_retry, explained, from_url
+from ._policy import RedisPolicy
+from ._recorder import Recorder
+from ._streaming import renew_from
 
 
 class RedisPool(ConnectionPool):
@@ -80,6 +51,7 @@ class RedisPool(ConnectionPool):
         name: str | None = None,
         max_connections: int | None = None,
         connection_class: type[AbstractConnection] = Connection,
+        queue_class: object = None,
         retry: Retry | None = None,
         **connection_kwargs: Any,
     ) -> None:
@@ -100,6 +72,7 @@ class RedisPool(ConnectionPool):
             name: Shown in `repr` and error messages; the server's address by default.
             max_connections: redis-py's name for `max_size`.
             connection_class: A connection class of redis-py's, or derived from one.
+            queue_class: Means nothing, as in redis-py's pools, which still take it. Deprecated.
             retry: redis-py's. It counts for commands on the connections, and its number for openings
                 in a row that may fail before callers are told. That of `Redis()` by default.
             connection_kwargs: Any keyword of redis-py's connections, and
@@ -112,18 +85,39 @@ class RedisPool(ConnectionPool):
 
         """
         if text("url", url) is not None:
-            from_url = _from_url(str(url))
-            max_connections = from_url.pop("max_connections", max_connections)
-            connection_class = from_url.pop("connection_class", connection_class)
-            timeout = from_url.pop("timeout", timeout)
-            connection_kwargs |= from_url
+            said = from_url(str(url))
+            max_connections = said.pop("max_connections", max_connections)
+            connection_class = said.pop("connection_class", connection_class)
+            timeout = said.pop("timeout", timeout)
+            connection_kwargs |= said
         if max_connections is not None:
             if max_size not in {None, max_connections}:
                 msg = f"max_connections={max_connections} contradicts max_size={max_size}"
                 raise ValueError(msg)
             max_size = max_connections
-        self._core = _Core(
-            RedisConnector(self.make_connection),
+        if queue_class is not None:
+            msg = "queue_class means nothing: idle connections are always taken last in, first out"
+            warnings.warn(msg, DeprecationWarning, stacklevel=2)
+        retry = default_retry() if retry is None else checked_retry(retry)
+        # Always there, for those who look them up. A host is also what lets redis-py ask for
+        # maintenance notifications, as it does for a `Redis()`.
+        defaults: dict[str, Any] = {
+            "protocol": None,
+            "legacy_responses": True,
+            "decode_responses": False,
+        }
+        if issubclass(connection_class, Connection):
+            defaults |= {"host": "localhost", "port": 6379}
+        connection_kwargs = defaults | connection_kwargs
+        policy = RedisPolicy(retry)
+        dispatcher = connection_kwargs.get("event_dispatcher")
+        self._connector = RedisConnector(self.make_connection, dispatcher)
+        make_core = (
+            RedisCore if dispatcher is None else partial(AnnouncingCore, dispatcher=dispatcher)
+        )
+        self._core = make_core(
+            self._connector,
+            policy,
             max_size=10 if max_size is None else max_size,
             min_size=min_size,
             timeout=timeout,
@@ -133,25 +127,25 @@ class RedisPool(ConnectionPool):
             check_after=check_after,
             max_opening=max_opening,
             leak_after=leak_after,
-            name=_address(connection_kwargs) if name is None else name,
+            name=address(connection_kwargs) if name is None else name,
         )
-        if retry is not None and not isinstance(retry, cast("Any", Retry)):
-            msg = (
-                f"retry must be a redis.asyncio.retry.Retry, not {retry!r} ({type(retry).__name__})"
-            )
-            raise TypeError(msg)
-        self._core.retry = _default_retry() if retry is None else retry
         super().__init__(  # pyright: ignore[reportUnknownMemberType] - typed in parts
             connection_class,
             self._core.stats().max_size,
-            retry=self._core.retry,
+            retry=retry,
             **connection_kwargs,
         )
+        self._pool_id = token_hex(
+            4
+        )  # tells this pool's metrics from those of others to this server
+        self._policy = policy
+        policy.recorder = Recorder(self, self._core.counts)
         self._accountable = accountable(connection_class)
         try:
             self.make_connection()
         except TypeError as error:  # here, not at the first use
-            raise TypeError(_explain(error, type(self), connection_class)) from None
+            raise TypeError(explained(error, type(self), connection_class)) from None
+        renew_from(connection_kwargs.get("credential_provider"), self)
 
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> Self:
@@ -221,7 +215,11 @@ class RedisPool(ConnectionPool):
         await self._core.open()
 
     async def aclose(self, timeout: float | None = 5.0) -> None:
-        """Close the pool; see `Pool.aclose`."""
+        """Close the pool; see `Pool.aclose`.
+
+        As redis-py's, a pool that opened by itself, at its first use, does so again if it is used
+        afterwards. One that was opened with `open()` or `async with` stays closed until `open()`.
+        """
         await self._on_close()
         await self._core.aclose(timeout)
 
@@ -273,6 +271,21 @@ class RedisPool(ConnectionPool):
         stats = self.stats()
         return stats.lent + stats.waiting < stats.max_size
 
+    def get_available_connection(self) -> AbstractConnection:
+        """Lend a connection at once, be it one that the caller has to connect.
+
+        Raises:
+            redis.exceptions.MaxConnectionsError: There can be no more, or others wait already.
+
+        """
+        return self._core.acquire_nowait(self.make_connection)
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        """Connect a lent connection, and anew if it is no good any more."""
+        if connection.is_connected and not cast("Accountable", connection).may_be_lent():
+            await connection.disconnect(nowait=True)
+        await connection.connect()  # type: ignore[no-untyped-call]  # not typed
+
     def reset(self) -> None:
         """Retire every connection."""
         self.drain()
@@ -281,23 +294,28 @@ class RedisPool(ConnectionPool):
         """Retire every connection; lent ones are disconnected at once, under their holders."""
         self.drain()
         if inuse_connections:
-            for connection in self._get_in_use_connections():
+            for connection in self._core.lent_connections():
                 await connection.disconnect(nowait=True)
 
     def set_retry(self, retry: Retry) -> None:
         """Set the retry policy of all connections, present and future."""
-        self._core.retry = retry
+        self._policy.retry = checked_retry(retry)
         self.connection_kwargs["retry"] = retry
         for connection in [*self._get_free_connections(), *self._get_in_use_connections()]:
             connection.retry = retry
 
-    async def re_auth_callback(self, token: Any) -> None:  # noqa: ARG002 - redis-py's signature
-        """Retire every connection: new ones get their credentials from the provider."""
-        self.drain()
+    async def re_auth_callback(self, token: TokenInterface) -> None:
+        """Show a new token on every connection: on idle ones at once, on lent ones at their return.
+
+        It is shown once, however many clients of this pool pass it on. Where it is refused, the
+        connection is closed.
+        """
+        if self._connector.renew(token):
+            self._core.recheck()
 
     async def update_active_connections_for_reconnect(self) -> None:
         """Have lent connections closed on their return."""
-        for connection in self._core.lent_connections():
+        for connection in self._core.busy_connections():
             connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # not typed
 
     def get_connection_count(self) -> list[tuple[int, dict[str, Any]]]:
@@ -307,50 +325,20 @@ class RedisPool(ConnectionPool):
         (_, idle), (_, used) = counted.get_connection_count()
         return [(stats.idle, idle), (stats.lent, used)]
 
+    # What redis-py's part for maintenance notifications asks for. It works on these lists under a
+    # lock, since its pools' lists change while it waits. Here it never waits, so it can't be disturbed.
+
     def _get_free_connections(self) -> Iterable[AbstractConnection]:
         return self._core.idle_connections()
 
     def _get_in_use_connections(self) -> Iterable[AbstractConnection]:
-        return self._core.lent_connections()
+        return self._core.busy_connections()
 
+    async def _disconnect_connections(self, connections: Iterable[AbstractConnection]) -> None:
+        self._core.retire(cast("tuple[Accountable, ...]", tuple(connections)))
 
-def _from_url(url: str) -> dict[str, Any]:
-    """Read a URL with redis-py's reader, whose errors may quote a password that is not encoded."""
-    try:
-        return {**parse_url(url)}
-    except ValueError as error:
-        message = str(error)
-    if not message.startswith(("Redis URL must", "Invalid value for")):
-        message = (
-            "it can't be read; are special characters in user name and password encoded (%2F)?"
-        )
-    msg = f"url is no Redis URL: {message}"
-    raise ValueError(msg)
-
-
-def _explain(error: TypeError, *classes: type) -> str:
-    """Name an unknown option, and the known one that was meant, if one is like it."""
-    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    if unknown is None:
-        return str(error)
-    known = {name for c in classes for base in c.__mro__ for name in signature(base).parameters}
-    similar = get_close_matches(unknown[1], known, n=1)
-    hint = f"; did you mean {similar[0]!r}?" if similar else ""
-    if similar == [unknown[1]]:
-        hint = " that could stand in a URL: give it as a keyword"
-    elif unknown[1].startswith("ssl"):
-        hint = "; for TLS use a rediss:// URL or connection_class=redis.asyncio.SSLConnection"
-    return f"RedisPool and its connections have no option {unknown[1]!r}{hint}"
-
-
-def _default_retry() -> Retry:
-    """Give the retry policy that `Redis()` makes for itself, but not for a pool made by hand."""
-    retry = deepcopy(signature(Redis).parameters["retry"].default)
-    assert isinstance(retry, Retry)  # noqa: S101 - for the type checkers; a test watches redis-py
-    return retry
-
-
-def _address(kwargs: dict[str, Any]) -> str:
-    """Say which database it is, in a form that can't hold credentials."""
-    where = kwargs.get("path") or f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
-    return f"{where}/{kwargs.get('db', 0)}"
+    async def _update_maint_notifications_configs_for_connections(
+        self, *args: Any, **kwargs: Any
+    ) -> None:
+        self.drain()  # so that none is free, where redis-py would wait
+        await super()._update_maint_notifications_configs_for_connections(*args, **kwargs)

@@ -57,6 +57,7 @@ async def test_too_many_waiters_is_a_max_connections_error(busy):
 
 async def test_pool_closed_is_a_connection_error_but_no_max_connections_error(server):
     pool = RedisPool(server.url, name="closed one", **STRICT)
+    await pool.open()
     await pool.client().ping()
     await pool.aclose()
     for attempt in (pool.acquire, pool.get_connection, pool.client().ping):
@@ -93,11 +94,11 @@ async def test_a_second_release_and_a_foreign_one_are_not_lent(server):
 
 @pytest.mark.parametrize("kind", ["PoolTimeout", "TooManyWaiters", "PoolClosed"])
 def test_the_errors_can_be_made_shown_and_pickled_by_others(kind):
-    made = RedisPool()._core
+    policy = RedisPool()._policy
     classes = {
-        "PoolTimeout": made._timeout_error,
-        "TooManyWaiters": made._rejected_error,
-        "PoolClosed": made._closed_error,
+        "PoolTimeout": policy.timeout_error,
+        "TooManyWaiters": policy.rejected_error,
+        "PoolClosed": policy.closed_error,
     }
     error = classes[kind]("words")
     assert issubclass(classes[kind], getattr(aiopool, kind))

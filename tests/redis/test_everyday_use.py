@@ -307,11 +307,35 @@ async def test_a_client_keeps_its_pool_open_when_it_is_closed(pool, client):
 
 async def test_a_client_from_the_pool_owns_it_and_closes_it(server):
     pool = RedisPool(server.url, **STRICT)
+    await pool.open()
     async with Redis.from_pool(pool) as client:
         assert await client.ping()
     assert pool.stats().size == 0
     with pytest.raises(redis.exceptions.ConnectionError, match="closed"):
         await client.ping()
+
+
+async def test_a_pool_that_opened_by_itself_does_so_again_after_it_was_closed(server):
+    pool = RedisPool(server.url, **STRICT)
+    for _ in range(3):
+        async with Redis.from_pool(pool) as client:
+            assert await client.ping()
+        assert pool.stats().size == 0
+    assert await client.ping()
+    lent = await pool.acquire()
+    closing = asyncio.create_task(pool.aclose())
+    await eventually(lambda: pool.stats().idle == 0 and "closed" in repr(pool), "it is closing")
+    with pytest.raises(redis.exceptions.ConnectionError, match="closed"):
+        await client.ping()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    with pytest.raises(redis.exceptions.ConnectionError, match="still being closed"):
+        await client.ping()
+    await pool.release(lent)
+    assert await client.ping()
+    await pool.aclose()
+    assert pool.stats().size == 0
 
 
 async def test_a_single_connection_client_keeps_its_connection_until_closed(pool):

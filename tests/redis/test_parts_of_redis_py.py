@@ -37,14 +37,14 @@ def test_the_default_retry_is_that_of_a_redis_client():
     pool = RedisPool()
     assert state(pool.client().get_retry()) == expected
     assert state(pool.make_connection().retry) == expected
-    assert state(pool._core.retry) == expected
+    assert state(pool._policy.retry) == expected
     assert expected[0] > 0
 
 
 def test_no_pool_shares_its_retry_with_another_or_with_redis_py():
     one, other = RedisPool(), RedisPool()
-    assert one._core.retry is not other._core.retry
-    assert one._core.retry is not inspect.signature(Redis).parameters["retry"].default
+    assert one._policy.retry is not other._policy.retry
+    assert one._policy.retry is not inspect.signature(Redis).parameters["retry"].default
 
 
 async def test_a_retry_set_on_the_client_counts_for_present_and_future_connections(server):
@@ -55,7 +55,7 @@ async def test_a_retry_set_on_the_client_counts_for_present_and_future_connectio
         client.set_retry(STRICT["retry"])
         for conn in (lent, *pool._get_free_connections(), pool.make_connection()):
             assert conn.retry.get_retries() == 0
-        assert pool._core.retry.get_retries() == 0
+        assert pool._policy.retry.get_retries() == 0
         await pool.release(lent)
 
 
@@ -83,8 +83,14 @@ def test_everything_of_redis_pys_pool_that_touches_its_lists_is_replaced():
         if name in {"__init__", "__del__"}:
             continue
         if any(word in inspect.getsource(function) for word in lists):
-            # get_available_connection is only called by the get_connection that is replaced.
-            assert name in vars(RedisPool) or name == "get_available_connection", name
+            assert name in vars(RedisPool), name
+
+
+def test_where_redis_py_disconnects_idle_connections_the_pool_may_retire_them():
+    # Who else called these would expect the connections to be usable afterwards.
+    source = inspect.getsource(redis.asyncio.connection)
+    assert source.count("self._disconnect_connections(") == 1
+    assert source.count("await self._update_maint_notifications_configs_for_connections(") == 1
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ async def test_a_command_sent_after_a_health_check_has_reconnected_is_owed(serve
             server.run("CLIENT", "KILL", "TYPE", "normal")
             await eventually(conn._reader.at_eof, "the kill has arrived")
             await conn.send_command("BLPOP", "inbox", 0)
-        assert pool.stats().closed == {"unusable": 1}
+        assert pool.stats().closed == {"dirty": 1}
         server.run("RPUSH", "inbox", "another's")
         assert await pool.client().get("key") is None
 
@@ -97,7 +97,7 @@ async def test_a_transaction_that_the_user_may_not_end_is_not_lent(
             with pytest.raises(NoPermissionError):
                 await conn.read_response()
         assert await pool.client().get("app:key") is None
-        assert pool.stats().closed == {"unusable": 1}
+        assert pool.stats().closed == {"dirty": 1}
 
 
 async def test_a_transaction_refused_for_a_command_in_it_is_over(server: Server):

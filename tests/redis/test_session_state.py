@@ -54,7 +54,7 @@ async def test_a_changed_session_is_not_lent_again(server: Server, commands, rep
         assert await client.set("key", "value")
         assert await client.get("key") == b"value"
         assert server.clients()[0]["db"] == "0"
-        assert pool.stats().closed == {"unusable": 1}
+        assert pool.stats().closed == {"dirty": 1}
 
 
 async def test_an_open_transaction_queues_no_command_of_the_next_user(server, wire):

@@ -26,7 +26,7 @@ async def test_a_connection_released_before_its_reply_arrived_is_not_lent_again(
         await conn.send_command("ECHO", "another's")
         await pool.release(conn)
         await only_mine(pool)
-        assert pool.stats().closed == {"unusable": 1}
+        assert pool.stats().closed == {"dirty": 1}
 
 
 async def test_a_connection_released_after_its_reply_arrived_unread_is_not_lent_again(url, wire):
@@ -36,7 +36,7 @@ async def test_a_connection_released_after_its_reply_arrived_unread_is_not_lent_
         await eventually(lambda: conn._reader._buffer, "the reply is here")
         await pool.release(conn)
         await only_mine(pool)
-        assert pool.stats().closed == {"unusable": 1}
+        assert pool.stats().closed == {"dirty": 1}
 
 
 async def test_a_connection_of_which_only_some_replies_were_read_is_not_lent_again(url, wire):
@@ -47,7 +47,7 @@ async def test_a_connection_of_which_only_some_replies_were_read_is_not_lent_aga
         assert await conn.read_response() == b"another's 0"
         await pool.release(conn)
         await only_mine(pool)
-        assert pool.stats().closed == {"unusable": 1}
+        assert pool.stats().closed == {"dirty": 1}
 
 
 async def test_a_reply_that_is_yet_to_come_when_the_connection_is_released_reaches_nobody(
@@ -61,7 +61,7 @@ async def test_a_reply_that_is_yet_to_come_when_the_connection_is_released_reach
         server.run("RPUSH", "list", "another's")
         await waiting
         assert server.run("LLEN", "list") in {0, 1}
-        assert pool.stats().closed == {"unusable": 1}
+        assert pool.stats().closed == {"dirty": 1}
 
 
 async def test_a_reply_that_came_after_its_reader_gave_up_reaches_nobody(talker: Talker):
@@ -84,7 +84,7 @@ async def test_bytes_that_nobody_packed_make_the_connection_one_to_be_closed(ser
         assert await conn.read_response() == b"another's"
         await pool.release(conn)
         await only_mine(pool)
-        assert pool.stats().closed == {"unusable": 1}
+        assert pool.stats().closed == {"dirty": 1}
 
 
 async def test_a_reply_unread_behind_tls_reaches_nobody(tls):
@@ -94,7 +94,7 @@ async def test_a_reply_unread_behind_tls_reaches_nobody(tls):
             await conn.send_command("ECHO", "another's")
             await pool.release(conn)
             await only_mine(pool, 2)
-        assert pool.stats().closed == {"unusable": 5}
+        assert pool.stats().closed == {"dirty": 5}
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -198,7 +198,7 @@ async def test_invalidations_that_a_real_server_sends_disturb_no_reply(server, p
                 await conn.send_command("ECHO", number)
                 assert await conn.read_response() == str(number).encode()
         # It would go on being told about keys that the next user never asked for.
-        assert pool.stats().closed == {"unusable": 1}
+        assert pool.stats().closed == {"dirty": 1}
         await only_mine(pool)
 
 

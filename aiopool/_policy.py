@@ -1,0 +1,61 @@
+"""What a pool that stands behind another library's interface decides, or tells, in its own way."""
+
+from typing import Generic, Protocol
+
+from ._connector import C
+from ._errors import PoolClosed, PoolTimeout, TooManyWaiters
+
+# While nothing else could serve the line, so many failed openings in a row are tried again before the
+# callers are told. As many as by redis-py's default retry, which makes 2 to 4.3 s of trying.
+PATIENCE = 10
+
+
+class Listener(Protocol):
+    """Hears what happens to connections, each time after it has happened. Must not raise."""
+
+    def acquired(self, waited: float, /) -> None:
+        """Hear that a caller has got one, after so many seconds."""
+        ...
+
+    def returned(self) -> None:
+        """Hear that one came back."""
+        ...
+
+    def opened(self, took: float, /) -> None:
+        """Hear that one was opened, in so many seconds."""
+        ...
+
+    def closed(self) -> None:
+        """Hear that one was closed."""
+        ...
+
+    def timed_out(self) -> None:
+        """Hear that a caller has waited in vain."""
+        ...
+
+
+class Policy(Generic[C]):
+    """The policy of a plain pool."""
+
+    kind = "Pool"
+    # Raised at the source in these classes, so that they can be another library's errors as well.
+    closed_error: type[PoolClosed] = PoolClosed
+    timeout_error: type[PoolTimeout] = PoolTimeout
+    rejected_error: type[TooManyWaiters] = TooManyWaiters
+
+    def worth_retrying(self, error: Exception, failures: int) -> bool:
+        """Whether trying again may mend a failed opening, the last of so many in a row."""
+        return isinstance(error, (OSError, EOFError)) and failures <= PATIENCE
+
+    def name_error(self, error: Exception) -> str:
+        """Say what an opening raised. In full only if it is the network's, which knows no secrets."""
+        network = isinstance(error, OSError)
+        return f"{type(error).__name__}: {error}" if network else type(error).__name__
+
+    def name_fault(self, conn: C, /) -> str:  # noqa: ARG002 - for others to look at
+        """Say why a connection is of no use, in a word for `Stats.closed`."""
+        return "unusable"
+
+    def listener(self) -> Listener | None:
+        """Give who listens, asked when a life on an event loop begins."""
+        return None

@@ -1,0 +1,45 @@
+"""Releases told to the listeners of redis-py's `AsyncAfterConnectionReleasedEvent`."""
+
+from math import inf
+from typing import Any
+
+from redis.event import AsyncAfterConnectionReleasedEvent, AsyncReAuthConnectionListener
+
+from aiopool._places import Places
+
+from ._connection import Accountable
+from ._connector import RedisConnector
+from ._core import RedisCore
+from ._policy import RedisPolicy
+
+
+class AnnouncingCore(RedisCore):
+    """A core for pools that were given an event dispatcher.
+
+    Who is told of a release may want to use the connection. So it is told by the connector's check,
+    while nobody else has the connection.
+    """
+
+    def __init__(
+        self, connector: RedisConnector, policy: RedisPolicy, dispatcher: object, **options: Any
+    ) -> None:
+        super().__init__(connector, policy, **options)
+        self._dispatcher = dispatcher
+
+    def _take_back(self, places: Places[Accountable], conn: Accountable) -> bool:
+        entry = places.lent.get(id(conn))
+        if entry is not None and _listened_to(self._dispatcher):
+            conn.released = True
+            entry.fresh_until = -inf
+        return super()._take_back(places, conn)
+
+
+def _listened_to(dispatcher: object) -> bool:
+    """Whether anybody listens but redis-py's own re-authentication, which is the connector's here."""
+    # There is no public way to know. Of a dispatcher of another make it is supposed.
+    listeners: dict[object, list[object]] | None
+    listeners = getattr(dispatcher, "_event_listeners_mapping", None)
+    return listeners is None or any(
+        not isinstance(listener, AsyncReAuthConnectionListener)
+        for listener in listeners.get(AsyncAfterConnectionReleasedEvent, ())
+    )

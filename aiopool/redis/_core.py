@@ -1,0 +1,92 @@
+"""The pool proper behind `RedisPool`: what redis-py asks of a pool beyond lending."""
+
+from asyncio import current_task, get_running_loop
+from collections.abc import Callable, Collection
+from typing import Any
+
+from redis.exceptions import MaxConnectionsError
+
+from aiopool._pool import Pool
+
+from ._connection import Accountable
+from ._connector import RedisConnector
+from ._policy import RedisPolicy
+
+
+class RedisCore(Pool[Accountable]):
+    """A `Pool` of redis-py's connections."""
+
+    def __init__(self, connector: RedisConnector, policy: RedisPolicy, **options: Any) -> None:
+        super().__init__(connector, **options)
+        self._policy = policy
+        self._opened_by_hand = False
+
+    # ---- closing, as redis-py does it ----------------------------------------------------------
+
+    async def open(self) -> None:
+        """As `Pool.open`; from now on it is closed for good by `aclose()`."""
+        self._opened_by_hand = True
+        await super().open()
+
+    async def aclose(self, timeout: float | None = 5.0) -> None:
+        """As `Pool.aclose`; but a pool that opened by itself does so again when it is used."""
+        try:
+            await super().aclose(timeout)
+        finally:
+            self._closed &= self._opened_by_hand
+
+    # ---- lending without waiting ---------------------------------------------------------------
+
+    def acquire_nowait(self, make: Callable[[], Accountable]) -> Accountable:
+        """Lend an idle connection, else make one that the caller is to connect.
+
+        Raises:
+            redis.exceptions.MaxConnectionsError: There can be no more.
+
+        """
+        loop = get_running_loop()
+        places = self._serve(loop)
+        now = loop.time()
+        entry = places.next_idle(now)
+        if entry is None:
+            if places.line.waiters or not places.permits.free:
+                msg = "Too many connections"  # redis-py's words
+                raise MaxConnectionsError(msg)
+            entry = places.admit(make())
+        places.lend(entry, now)
+        entry.task = current_task()
+        self._totals.acquired += 1
+        return entry.conn
+
+    # ---- all connections -----------------------------------------------------------------------
+
+    def counts(self) -> tuple[int, int]:
+        """Give the numbers of idle and of lent connections."""
+        places = self._places
+        return (0, 0) if places is None else (places.idle.qsize(), len(places.lent))
+
+    def idle_connections(self) -> list[Accountable]:
+        """List the idle connections, the longest idle first. To look at, not to use."""
+        places = self._present()
+        return [] if places is None else [entry.conn for entry in places.idle]
+
+    def busy_connections(self) -> list[Accountable]:
+        """List the lent connections and those that are being checked."""
+        places = self._present()
+        entries = [] if places is None else [*places.lent.values(), *places.opener.entries()]
+        return [entry.conn for entry in entries]
+
+    def lent_connections(self) -> list[Accountable]:
+        """List the lent connections."""
+        places = self._present()
+        return [] if places is None else [entry.conn for entry in places.lent.values()]
+
+    def retire(self, conns: Collection[Accountable]) -> None:
+        """Retire these, and what is being opened or checked."""
+        if (places := self._present()) is not None:
+            places.drain(only=lambda conn: conn in conns)
+
+    def recheck(self) -> None:
+        """Have all checked before they are lent again, the idle at once."""
+        if (places := self._present()) is not None:
+            places.recheck()

@@ -1,0 +1,121 @@
+"""`AsyncAfterConnectionReleasedEvent`: who listens has the connection, before the next user does."""
+
+import asyncio
+
+from redis.event import (
+    AsyncAfterConnectionReleasedEvent,
+    AsyncEventListenerInterface,
+    EventDispatcher,
+    EventDispatcherInterface,
+)
+from servers import STRICT, eventually
+
+from aiopool import RedisPool
+
+
+class Listener(AsyncEventListenerInterface):
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+        self.gate = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def listen(self, event) -> None:
+        self.heard.append(event.connection)
+        await self.gate.wait()
+        await event.connection.send_command("ECHO", "between")
+        assert await event.connection.read_response() == b"between"
+        if self.error is not None:
+            raise self.error
+
+
+def dispatcher_to(listener: Listener) -> EventDispatcher:
+    return EventDispatcher({AsyncAfterConnectionReleasedEvent: [listener]})
+
+
+async def test_a_listener_has_the_released_connection_for_itself(server):
+    listener = Listener()
+    dispatcher = dispatcher_to(listener)
+    async with RedisPool(server.url, event_dispatcher=dispatcher, max_size=1, **STRICT) as pool:
+        conn = await pool.acquire()
+        await pool.release(conn)
+        waiting = asyncio.create_task(pool.acquire())
+        await eventually(lambda: listener.heard, "the listener has heard of it")
+        assert listener.heard == [conn]
+        assert not waiting.done()
+        listener.gate.set()
+        assert await waiting is conn
+        await pool.release(conn)
+        await eventually(lambda: pool.stats().idle == 1, "the listener has done its work")
+        assert listener.heard == [conn, conn]
+        assert pool.stats().closed == {}
+
+
+async def test_a_listener_that_fails_costs_nothing_but_a_line_in_the_log(server, caplog):
+    listener = Listener()
+    listener.gate.set()
+    listener.error = RuntimeError("no time")
+    dispatcher = dispatcher_to(listener)
+    async with RedisPool(server.url, event_dispatcher=dispatcher, max_size=1, **STRICT) as pool:
+        client = pool.client()
+        number = await client.client_id()
+        assert await client.client_id() == number
+        await eventually(lambda: len(listener.heard) == 2, "the listener was told twice")
+    assert "no time" in caplog.text
+
+
+async def test_a_listener_that_hangs_costs_the_connection_not_the_slot(server):
+    listener = Listener()
+    dispatcher = dispatcher_to(listener)
+    async with RedisPool(server.url, event_dispatcher=dispatcher, max_size=1, **STRICT) as pool:
+        client = pool.client()
+        number = await client.client_id()
+        listener.gate.clear()
+        assert await client.client_id() != number
+        assert pool.stats().closed == {"check_failed": 1}
+
+
+async def test_a_connection_that_is_not_kept_is_announced_to_nobody(server):
+    listener = Listener()
+    dispatcher = dispatcher_to(listener)
+    async with RedisPool(server.url, event_dispatcher=dispatcher, **STRICT) as pool:
+        async with pool.connection() as conn:
+            await conn.send_command("SUBSCRIBE", "news")
+        await pool.aclose()
+        assert listener.heard == []
+
+
+async def test_with_redis_pys_own_listener_only_a_release_costs_no_detour(server):
+    async with RedisPool(server.url, event_dispatcher=EventDispatcher(), **STRICT) as pool:
+        conn = await pool.acquire()
+        await pool.release(conn)
+        assert pool.stats().idle == 1
+
+
+class Deaf(EventDispatcherInterface):
+    """A dispatcher of the user's own, which nothing is known of."""
+
+    def __init__(self) -> None:
+        self.events: list[object] = []
+
+    def dispatch(self, event) -> None:
+        raise NotImplementedError
+
+    async def dispatch_async(self, event) -> None:
+        self.events.append(event)
+
+    def register_listeners(self, mappings) -> None:
+        raise NotImplementedError
+
+    def unregister_listeners(self, mappings) -> None:
+        raise NotImplementedError
+
+
+async def test_a_dispatcher_of_ones_own_is_told_too(server):
+    dispatcher = Deaf()
+    async with RedisPool(server.url, event_dispatcher=dispatcher, **STRICT) as pool:
+        async with pool.connection() as conn:
+            pass
+        await eventually(lambda: dispatcher.events, "it was told")
+        (event,) = dispatcher.events
+        assert isinstance(event, AsyncAfterConnectionReleasedEvent)
+        assert event.connection is conn
