@@ -148,7 +148,7 @@ async def test_a_recheck_while_one_is_checked_checks_it_again(make_pool):
     pool._places.recheck()
     await asyncio.sleep(0.4)
     assert (pool.stats().checking, connector.checks.calls) == (1, 2)
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(0.5)
     assert (pool.stats().idle, connector.checks.calls) == (1, 2)
 
 
