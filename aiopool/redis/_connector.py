@@ -23,17 +23,16 @@ class RedisConnector:
         """Open what `make` makes; releases are announced by the dispatcher, if there is one."""
         self._make = make
         self._dispatcher = dispatcher
-        self._token: TokenInterface | None = None
+        self.token: TokenInterface | None = None  # to be shown on all connections
 
-    def renew(self, token: TokenInterface) -> bool:
-        """Take a new token, to be shown on all connections; false if it is the one already known."""
-        known, self._token = self._token, token
-        return known is None or _words(known) != _words(token)
+    def knows(self, token: TokenInterface) -> bool:
+        """Whether it is the one that connections are shown already."""
+        return self.token is not None and _words(self.token) == _words(token)
 
     async def open(self) -> Accountable:
         """Connect and shake hands, once: trying again is the pool's business."""
         conn = self._make()
-        conn.token = self._token  # what the credential provider gives now is no older
+        conn.token = self.token  # what the credential provider gives now is no older
         try:
             await conn.connect_check_health(retry_socket_connect=False)
             while await self._authenticate(conn):  # renewed meanwhile
@@ -65,8 +64,8 @@ class RedisConnector:
         return True
 
     async def _authenticate(self, conn: Accountable) -> bool:
-        token = self._token
-        if token is None or (conn.token is not None and _words(conn.token) == _words(token)):
+        token = self.token
+        if token is None or conn.token is token:
             return False
         await conn.authenticate(token)
         return True

@@ -7,11 +7,23 @@ from inspect import signature
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 
 
+def checked_class(connection_class: object) -> type[AbstractConnection]:
+    """Refuse what can be no connection class."""
+    if isinstance(connection_class, type) and issubclass(connection_class, AbstractConnection):
+        return connection_class
+    msg = (
+        "connection_class must be a class derived from one of redis.asyncio.connection, "
+        f"not {connection_class!r}"
+    )
+    raise TypeError(msg)
+
+
 def checked_retry(retry: object) -> Retry:
+    """Refuse the `Retry` of the synchronous redis, which would never try again, and anything else."""
     if not isinstance(retry, Retry):
         msg = f"retry must be a redis.asyncio.retry.Retry, not {retry!r} ({type(retry).__name__})"
         raise TypeError(msg)

@@ -20,7 +20,7 @@ from ._announcing import AnnouncingCore
 from ._connection import Accountable, accountable
 from ._connector import RedisConnector
 from ._core import RedisCore
-from ._options import address, checked_retry, default_retry, explained, from_url
+from ._options import address, checked_class, checked_retry, default_retry, explained, from_url
 from ._policy import RedisPolicy
 from ._recorder import Recorder
 from ._streaming import renew_from
@@ -106,7 +106,7 @@ class RedisPool(ConnectionPool):
             "legacy_responses": True,
             "decode_responses": False,
         }
-        if issubclass(connection_class, Connection):
+        if issubclass(checked_class(connection_class), Connection):
             defaults |= {"host": "localhost", "port": 6379}
         connection_kwargs = defaults | connection_kwargs
         policy = RedisPolicy(retry)
@@ -239,7 +239,15 @@ class RedisPool(ConnectionPool):
     def resize(self, *, max_size: int | None = None, min_size: int | None = None) -> None:
         """Change the size; see `Pool.resize`."""
         self._core.resize(max_size=max_size, min_size=min_size)
-        self.max_connections = self._core.stats().max_size
+
+    @property
+    def max_connections(self) -> int:
+        """redis-py's name for `max_size`; setting it resizes the pool."""
+        return self._core.stats().max_size
+
+    @max_connections.setter
+    def max_connections(self, value: int) -> None:
+        self.resize(max_size=value)
 
     # ---- what it tells -----------------------------------------------------------------------
 
@@ -310,26 +318,35 @@ class RedisPool(ConnectionPool):
         It is shown once, however many clients of this pool pass it on. Where it is refused, the
         connection is closed.
         """
-        if self._connector.renew(token):
-            self._core.recheck()
+        if not self._connector.knows(token):
+            self._core.recheck()  # first, since it is refused to another thread
+            self._connector.token = token
 
     async def update_active_connections_for_reconnect(self) -> None:
         """Have lent connections closed on their return."""
         for connection in self._core.busy_connections():
             connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # not typed
 
-    def get_connection_count(self) -> list[tuple[int, dict[str, Any]]]:
-        """Give the numbers of idle and of lent connections with their metric attributes."""
-        stats = self.stats()
-        counted: Any = super()  # whose result redis-py types in part only
-        (_, idle), (_, used) = counted.get_connection_count()
-        return [(stats.idle, idle), (stats.lent, used)]
+    # Code of redis-py's, and of users who had no other way to see them, counts these.
+
+    @property
+    def _available_connections(self) -> list[AbstractConnection]:
+        return [*self._core.idle_connections()]
+
+    @_available_connections.setter
+    def _available_connections(self, _: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] - to be read only
+        """Let redis-py's constructor believe that it has made a list."""
+
+    @property
+    def _in_use_connections(self) -> set[AbstractConnection]:
+        return {*self._core.lent_connections()}
+
+    @_in_use_connections.setter
+    def _in_use_connections(self, _: object) -> None:  # pyright: ignore[reportIncompatibleVariableOverride] - to be read only
+        """Likewise."""
 
     # What redis-py's part for maintenance notifications asks for. It works on these lists under a
     # lock, since its pools' lists change while it waits. Here it never waits, so it can't be disturbed.
-
-    def _get_free_connections(self) -> Iterable[AbstractConnection]:
-        return self._core.idle_connections()
 
     def _get_in_use_connections(self) -> Iterable[AbstractConnection]:
         return self._core.busy_connections()

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import Connection
 from redis.backoff import NoBackoff
+from redis.connection import Connection as SyncConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry as SyncRetry
 from servers import STRICT
@@ -133,6 +134,26 @@ def test_a_keyword_that_does_not_exist_is_a_type_error_at_construction(url, opti
 def test_a_retry_that_is_none_of_redis_asyncio_is_a_type_error(retry):
     with pytest.raises(TypeError, match=r"^retry must be a redis\.asyncio\.retry\.Retry, not"):
         RedisPool(retry=retry)
+
+
+@pytest.mark.parametrize("retry", [3, SyncRetry(NoBackoff(), 3)])
+def test_a_retry_that_is_none_of_redis_asyncio_can_not_be_set_later_either(retry):
+    pool = RedisPool()
+    before = pool.client().get_retry()
+    with pytest.raises(TypeError, match=r"^retry must be a redis\.asyncio\.retry\.Retry, not"):
+        pool.set_retry(retry)
+    assert pool.client().get_retry() is before
+
+
+@pytest.mark.parametrize("kind", [int, "Connection", SyncConnection])
+def test_a_connection_class_that_is_none_of_redis_asyncio_is_a_type_error(kind):
+    with pytest.raises(TypeError, match=r"^connection_class must be a class derived from one of"):
+        RedisPool(connection_class=kind)
+
+
+def test_queue_class_is_taken_with_a_word_that_it_means_nothing():
+    with pytest.warns(DeprecationWarning, match="^queue_class means nothing"):
+        assert RedisPool(queue_class=asyncio.LifoQueue).stats().max_size == 10
 
 
 @pytest.mark.parametrize("url", [5, b"redis://localhost"])

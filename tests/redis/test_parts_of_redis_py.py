@@ -77,13 +77,34 @@ def test_redis_pys_pool_has_no_method_that_redis_pool_was_not_made_with_in_mind(
     assert names - KNOWN == set()
 
 
-def test_everything_of_redis_pys_pool_that_touches_its_lists_is_replaced():
+def test_everything_of_redis_pys_pool_that_changes_its_lists_is_replaced():
     lists = ("self._available_connections", "self._in_use_connections")
+    # Made by the constructor, and counted or looked through by the others.
+    read = {"__init__", "__del__", "get_connection_count", "_get_free_connections"}
     for name, function in inspect.getmembers(ConnectionPool, inspect.isfunction):
-        if name in {"__init__", "__del__"}:
-            continue
         if any(word in inspect.getsource(function) for word in lists):
-            assert name in vars(RedisPool), name
+            assert name in read or name in vars(RedisPool), name
+
+
+async def test_the_private_lists_that_people_count_tell_the_truth(server):
+    async with RedisPool(server.url, max_size=3, **STRICT) as pool:
+        await pool.warm(3)
+        lent = await pool.acquire()
+        assert (len(pool._available_connections), pool._in_use_connections) == (2, {lent})
+        assert [count for count, _ in pool.get_connection_count()] == [2, 1]
+        await pool.release(lent)
+        assert (len(pool._available_connections), pool._in_use_connections) == (3, set())
+
+
+async def test_max_connections_is_max_size_and_can_be_set(server):
+    async with RedisPool(server.url, max_connections=3, **STRICT) as pool:
+        await pool.warm(3)
+        pool.max_connections = 2
+        assert (pool.stats().max_size, pool.stats().size, pool.max_connections) == (2, 2, 2)
+        pool.resize(max_size=5)
+        assert pool.max_connections == 5
+        with pytest.raises(ValueError, match="max_size=0 is out of range"):
+            pool.max_connections = 0
 
 
 def test_where_redis_py_disconnects_idle_connections_the_pool_may_retire_them():
