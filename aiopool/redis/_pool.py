@@ -141,10 +141,13 @@ class RedisPool(ConnectionPool):
         self._policy = policy
         policy.recorder = Recorder(self, self._core.counts)
         self._accountable = accountable(connection_class)
-        try:
-            self.make_connection()
-        except TypeError as error:  # here, not at the first use
+        try:  # here, not at the first use
+            made: object = self.make_connection()
+        except TypeError as error:
             raise TypeError(explained(error, type(self), connection_class)) from None
+        if not isinstance(made, Accountable):
+            msg = "make_connection() must return what RedisPool.make_connection() makes"
+            raise TypeError(msg)
         renew_from(connection_kwargs.get("credential_provider"), self)
 
     @classmethod

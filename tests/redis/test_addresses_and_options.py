@@ -151,6 +151,22 @@ def test_a_connection_class_that_is_none_of_redis_asyncio_is_a_type_error(kind):
         RedisPool(connection_class=kind)
 
 
+def test_a_subclass_may_change_what_is_made_but_not_make_something_else():
+    class Named(RedisPool):
+        def make_connection(self):
+            conn = super().make_connection()
+            conn.client_name = "named"
+            return conn
+
+    class Foreign(RedisPool):
+        def make_connection(self):
+            return Connection(**self.connection_kwargs)
+
+    assert Named().make_connection().client_name == "named"
+    with pytest.raises(TypeError, match=r"^make_connection\(\) must return what"):
+        Foreign()
+
+
 def test_queue_class_is_taken_with_a_word_that_it_means_nothing():
     with pytest.warns(DeprecationWarning, match="^queue_class means nothing"):
         assert RedisPool(queue_class=asyncio.LifoQueue).stats().max_size == 10
