@@ -31,8 +31,8 @@ class Stats:
     opened: int
     open_failed: int
     closed: Mapping[str, int]
-    """Connections closed, by reason: `max_idle`, `max_lifetime`, `unusable`, `check_failed`,
-    `drained`, `resized`, `pool_closed`."""
+    """Connections closed, by reason: `max_idle`, `max_lifetime`, `unusable`, `dirty` (Redis: given back
+    with replies unread or its state changed), `check_failed`, `drained`, `resized`, `pool_closed`."""
     wait_seconds: float
     """Time that `acquire()` calls spent in the line, whatever became of them."""
     use_seconds: float

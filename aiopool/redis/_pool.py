@@ -142,7 +142,7 @@ class RedisPool(ConnectionPool):
         policy.recorder = Recorder(self, self._core.counts)
         self._accountable = accountable(connection_class)
         try:  # here, not at the first use
-            made: object = self.make_connection()
+            made = cast("object", self.make_connection())  # a subclass may make anything
         except TypeError as error:
             raise TypeError(explained(error, type(self), connection_class)) from None
         if not isinstance(made, Accountable):
