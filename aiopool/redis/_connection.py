@@ -14,6 +14,7 @@ from typing import Any, cast
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.observability.recorder import record_connection_closed
 from redis.auth.token import TokenInterface
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ExecAbortError, ResponseError
 from redis.observability.metrics import CloseReason
 
@@ -34,6 +35,7 @@ class Accountable(AbstractConnection):
         self.ledger = Ledger()
         self.token: TokenInterface | None = None  # what it has authenticated with, or better
         self.released = False  # and nobody was told yet
+        self._discarded = False
         self._packed: list[Words | None] = []  # made into bytes, but not sent yet
         self._look: Callable[[], int] = _blind
         super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - typed in parts
@@ -95,6 +97,9 @@ class Accountable(AbstractConnection):
         """As redis-py's. The handshake leaves no debt, and half of one no connection."""
         if self.is_connected:
             return
+        if self._discarded:
+            msg = "The pool has closed this connection."
+            raise RedisConnectionError(msg)
         packed, self._packed = self._packed, []
         try:
             await super().connect_check_health(check_health, retry_socket_connect)
@@ -157,6 +162,11 @@ class Accountable(AbstractConnection):
                 return False
             unread += peeked
         return only_pushes(unread)
+
+    def discard(self) -> None:
+        """Abort it for good: a holder under whom it is closed must not connect it again."""
+        self._discarded = True
+        self.abort()
 
     def abort(self) -> None:
         """Close at once, without a word to the peer and without waiting."""

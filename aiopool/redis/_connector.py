@@ -75,8 +75,8 @@ class RedisConnector:
         return conn.may_be_lent()
 
     def close(self, conn: Accountable, /) -> None:
-        """Abort it."""
-        conn.abort()
+        """Abort it for good."""
+        conn.discard()
 
 
 async def _ping(conn: Accountable) -> None:

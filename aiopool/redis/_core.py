@@ -2,6 +2,7 @@
 
 from asyncio import current_task, get_running_loop
 from collections.abc import Callable, Collection
+from types import EllipsisType
 from typing import Any
 
 from redis.exceptions import MaxConnectionsError
@@ -21,15 +22,17 @@ class RedisCore(Pool[Accountable]):
         self._policy = policy
         self._opened_by_hand = False
 
-    # ---- closing, as redis-py does it ----------------------------------------------------------
+    # ---- closing -------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """As `Pool.open`; from now on it is closed for good by `aclose()`."""
+        """As `Pool.open`; the pool counts as opened by hand."""
         self._opened_by_hand = True
         await super().open()
 
-    async def aclose(self, timeout: float | None = 5.0) -> None:
-        """As `Pool.aclose`; but a pool that opened by itself does so again when it is used."""
+    async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:
+        """As `Pool.aclose` if opened by hand, else as redis-py's: at once, and not for good."""
+        if timeout is ...:
+            timeout = 5.0 if self._opened_by_hand else 0.0
         try:
             await super().aclose(timeout)
         finally:

@@ -217,14 +217,22 @@ class RedisPool(ConnectionPool):
         """Open `min_size` connections; see `Pool.open`."""
         await self._core.open()
 
-    async def aclose(self, timeout: float | None = 5.0) -> None:
+    async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:
         """Close the pool; see `Pool.aclose`.
 
-        As redis-py's, a pool that opened by itself, at its first use, does so again if it is used
-        afterwards. One that was opened with `open()` or `async with` stays closed until `open()`.
+        A pool that was opened with `open()` or `async with` stays closed until the next `open()`. One
+        that opened by itself, at its first use, does so again when it is used, as redis-py's do.
+
+        Args:
+            timeout: For how many seconds lent connections may still come back. Left out: 5 if the
+                pool was opened with `open()` or `async with`, else 0, as with redis-py's.
+
+        Raises:
+            WrongLoop: The pool is in use on another event loop.
+
         """
-        await self._on_close()
         await self._core.aclose(timeout)
+        await self._on_close()
 
     async def __aenter__(self) -> Self:
         """Open the pool; if that fails, nothing of it stays behind."""

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import redis.asyncio
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError, WatchError
 from servers import STRICT, WIRES, Server, eventually
 
@@ -323,7 +325,7 @@ async def test_a_pool_that_opened_by_itself_does_so_again_after_it_was_closed(se
         assert pool.stats().size == 0
     assert await client.ping()
     lent = await pool.acquire()
-    closing = asyncio.create_task(pool.aclose())
+    closing = asyncio.create_task(pool.aclose(timeout=60))
     await eventually(lambda: pool.stats().idle == 0 and "closed" in repr(pool), "it is closing")
     with pytest.raises(redis.exceptions.ConnectionError, match="closed"):
         await client.ping()
@@ -336,6 +338,27 @@ async def test_a_pool_that_opened_by_itself_does_so_again_after_it_was_closed(se
     assert await client.ping()
     await pool.aclose()
     assert pool.stats().size == 0
+
+
+async def test_what_is_lent_when_such_a_pool_is_closed_is_cut_at_once_and_stays_closed(
+    server: Server, wire
+):
+    pool = RedisPool(server.url, retry=Retry(NoBackoff(), 2), **wire)
+    client = pool.client()
+    subscriber = client.pubsub()
+    await subscriber.subscribe("news")
+    waiting = asyncio.create_task(client.blpop("nothing", timeout=60))
+    await eventually(lambda: len(server.clients()) == 2, "both are connected")
+    await pool.aclose()
+    await eventually(lambda: not server.clients(), "nothing is left on the server")
+    with pytest.raises(redis.exceptions.ConnectionError, match="has closed this connection"):
+        await subscriber.get_message(timeout=1)
+    with pytest.raises(redis.exceptions.ConnectionError, match="closed"):
+        await waiting
+    await subscriber.aclose()
+    assert (pool.stats().lent, pool.stats().size, server.clients()) == (0, 0, [])
+    assert await client.ping()
+    await pool.aclose()
 
 
 async def test_a_single_connection_client_keeps_its_connection_until_closed(pool):
