@@ -207,7 +207,8 @@ class Places(Generic[C]):
         self._totals.open_failed += 1
         if not self._policy.worth_retrying(error, failures):
             self._settle_goals(error)
-            if self.permits.taken == 0:
+            lost = sum(not self._policy.may_come_back(e.conn) for e in self.lent.values())
+            if self.permits.taken == lost:
                 self.line.fail(error)
 
     def checked(self, entry: Entry[C]) -> None:

@@ -47,6 +47,10 @@ class Policy(Generic[C]):
         """Whether trying again may mend a failed opening, the last of so many in a row."""
         return isinstance(error, (OSError, EOFError)) and failures <= PATIENCE
 
+    def may_come_back(self, conn: C, /) -> bool:  # noqa: ARG002 - for others to look at
+        """Whether a lent connection may serve the next caller, as far as can be seen from outside."""
+        return True
+
     def name_error(self, error: Exception) -> str:
         """Say what an opening raised. In full only if it is the network's, which knows no secrets."""
         network = isinstance(error, OSError)

@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 from clock import turns
-from fakes import fails, goes, never, slow
+from fakes import Conn, fails, goes, never, slow
 
 from aiopool import Pool, PoolTimeout
+from aiopool._policy import Policy
 
 
 async def test_an_opening_survives_its_caller_and_serves_another(make_pool):
@@ -205,6 +206,30 @@ async def test_callers_wait_on_for_a_lent_connection_though_openings_fail(make_p
     await asyncio.sleep(4.0)
     await pool.release(conn)
     assert await waiter is conn
+
+
+class Sceptical(Policy[Conn]):
+    """Does not hope for broken connections to come back."""
+
+    def may_come_back(self, conn: Conn, /) -> bool:
+        return not conn.broken
+
+
+async def test_callers_do_not_wait_for_lent_connections_that_are_seen_to_be_broken(make_pool):
+    pool, connector = make_pool()
+    pool._policy = Sceptical()
+    conns = [await pool.acquire() for _ in range(2)]
+    connector.opens.usual = fails(ValueError("a wrong option"))
+    conns[0].broken = True
+    waiter = asyncio.create_task(pool.acquire(timeout=60))
+    await asyncio.sleep(1.0)
+    assert not waiter.done()
+    conns[1].broken = True
+    with pytest.raises(ValueError, match="a wrong option"):
+        await waiter
+    for conn in conns:
+        await pool.release(conn)
+    assert pool.stats().size == 0
 
 
 async def test_a_server_that_is_down_is_dialled_by_one_at_a_time_with_growing_pauses(make_pool):

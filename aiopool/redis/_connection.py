@@ -146,6 +146,12 @@ class Accountable(AbstractConnection):
         events = self._look()
         return not (unread or events) or self._only_pushes_came(writer, events)
 
+    def is_alive(self) -> bool:
+        """Whether it is connected, and nobody knows of its end yet."""
+        reader: Any = self._reader  # asyncio has no public look for an end behind unread bytes
+        writer = self._writer
+        return not (writer is None or writer.transport.is_closing() or reader._eof)  # noqa: SLF001 - see above
+
     def _only_pushes_came(self, writer: StreamWriter, events: int) -> bool:
         hiredis: Any = getattr(self._get_parser(), "_reader", None)
         if hiredis is not None and hiredis.has_data():  # and lets nobody see what

@@ -4,7 +4,9 @@ import logging
 from collections.abc import Callable
 from secrets import token_hex
 
+from redis.asyncio.retry import Retry
 from redis.auth.token import TokenInterface
+from redis.backoff import NoBackoff
 from redis.event import AsyncAfterConnectionReleasedEvent, EventDispatcherInterface
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
@@ -33,8 +35,10 @@ class RedisConnector:
         """Connect and shake hands, once: trying again is the pool's business."""
         conn = self._make()
         conn.token = self.token  # what the credential provider gives now is no older
+        retry, conn.retry = conn.retry, Retry(NoBackoff(), 0)
         try:
-            await conn.connect_check_health(retry_socket_connect=False)
+            await conn.connect()  # type: ignore[no-untyped-call]  # not typed
+            conn.retry = retry
             while await self._authenticate(conn):  # renewed meanwhile
                 pass
         except BaseException:

@@ -41,6 +41,10 @@ class RedisPolicy(Policy[Accountable]):
             and failures <= self.retry.get_retries()
         )
 
+    def may_come_back(self, conn: Accountable, /) -> bool:
+        """Not if the peer has closed it: the holder may be a subscriber who keeps it for days."""
+        return conn.is_alive()
+
     def name_error(self, error: Exception) -> str:
         """In full also if it is redis-py's word for a network error."""
         network = isinstance(error, (RedisConnectionError, RedisTimeoutError))
