@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from copy import copy
+from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic
 
-from ._alarm import Alarm
+from ._alarm import Alarm, weakly
 from ._connector import C
 from ._idle import Entry
 
@@ -34,7 +36,7 @@ class Line(Generic[C]):
     waiters, nearly all of them cancelled, is most of what waiting costs.
     """
 
-    __slots__ = ("_alarm", "_deadlines", "_loop", "_ticket", "waiters")
+    __slots__ = ("__weakref__", "_alarm", "_deadlines", "_loop", "_ticket", "waiters")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -43,8 +45,9 @@ class Line(Generic[C]):
         # until they are the majority. Tickets keep the heap from comparing futures.
         self._deadlines: list[tuple[float, int, Waiter[C]]] = []
         self._ticket = count()
-        # Strong: it keeps alive who waits, even a task that nobody else has a reference to.
-        self._alarm = Alarm(loop, self._expire)
+        # It keeps alive who waits, even a task that nobody else has a reference to; but not what
+        # those who have left were handed, and with it the pool.
+        self._alarm = Alarm(loop, partial(_ring, weakly(self._expire), self.waiters))
 
     def __len__(self) -> int:
         """How many wait."""
@@ -94,6 +97,10 @@ class Line(Generic[C]):
                 waiter.set_result(None)
         if deadlines:
             self._alarm.at(deadlines[0][0])
+
+
+def _ring(expire: Callable[[], None], _kept_alive: object) -> None:
+    expire()
 
 
 def _likeness(error: Exception) -> Exception:

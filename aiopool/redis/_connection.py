@@ -8,12 +8,15 @@ import socket
 import warnings
 from asyncio import StreamWriter
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from types import CoroutineType
 from typing import Any, cast
 
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.observability.recorder import record_connection_closed
+from redis.asyncio.retry import Retry
 from redis.auth.token import TokenInterface
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ExecAbortError, ResponseError
 from redis.observability.metrics import CloseReason
@@ -172,6 +175,7 @@ class Accountable(AbstractConnection):
     def discard(self) -> None:
         """Abort it for good: a holder under whom it is closed must not connect it again."""
         self._discarded = True
+        self.retry = Retry(NoBackoff(), 0)  # in vain
         self.abort()
 
     def abort(self) -> None:
@@ -196,6 +200,7 @@ class Accountable(AbstractConnection):
                 del writer
 
 
+@lru_cache(maxsize=128)
 def accountable(connection_class: type[AbstractConnection]) -> type[Accountable]:
     """Give the accountable version of a connection class: redis-py's own, or a user's."""
     if issubclass(connection_class, Accountable):

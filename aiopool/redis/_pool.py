@@ -140,7 +140,6 @@ class RedisPool(ConnectionPool):
         )  # tells this pool's metrics from those of others to this server
         self._policy = policy
         policy.recorder = Recorder(self, self._core.counts)
-        self._accountable = accountable(connection_class)
         try:  # here, not at the first use
             made = cast("object", self.make_connection())  # a subclass may make anything
         except TypeError as error:
@@ -283,7 +282,8 @@ class RedisPool(ConnectionPool):
 
     def make_connection(self) -> Accountable:
         """Make a connection that is not connected yet and not of this pool."""
-        return self._accountable(**self.connection_kwargs)
+        made = accountable(self.connection_class)  # type: ignore[arg-type]  # classes are hashable
+        return made(**self.connection_kwargs)
 
     def can_get_connection(self) -> bool:
         """Whether `get_connection()` would get one without waiting for somebody else's return."""

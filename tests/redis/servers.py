@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import importlib.util
+import os
+import select
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +83,27 @@ def find_binary() -> str:
     )
 
 
-def free_port() -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     """Find a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as listener:
         return int(listener.getsockname()[1])
 
 
 class Server:
     """A Redis server in a folder of its own, on a TCP port and a unix socket."""
 
-    def __init__(self, *, password: str | None = None) -> None:
+    def __init__(
+        self, *, host: str = "127.0.0.1", password: str | None = None, **config: str
+    ) -> None:
+        self.host = host
         self.password = password
-        self.port = free_port()
+        self.config = config  # more of redis.conf, with underscores in the names
+        self.port = free_port(host)
         # Not pytest's tmp_path: the path of a unix socket may not be longer than about 100 bytes.
-        self._folder = tempfile.mkdtemp(prefix="aiopool-")
-        self.path = str(Path(self._folder) / "s")
-        self._log = Path(self._folder) / "log"
+        self.folder = Path(tempfile.mkdtemp(prefix="aiopool-"))
+        self.path = str(self.folder / "s")
+        self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._admin: redis.Redis | None = None
         self.start()
@@ -103,7 +112,8 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"redis://{host}:{self.port}"
 
     @property
     def unix_url(self) -> str:
@@ -115,31 +125,41 @@ class Server:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        options: dict[str, str] = {
-            "--bind": "127.0.0.1",
-            "--port": str(self.port),
-            "--unixsocket": self.path,
-            "--dir": self._folder,
-            "--logfile": str(self._log),
-            "--save": "",
-            "--appendonly": "no",
-        }
+    def start(self, *, loaded: bool = True) -> None:
+        """Start it and wait until it answers, and until it has loaded its data, unless told not to."""
+        options = {
+            "bind": self.host,
+            "port": str(self.port),
+            "unixsocket": self.path,
+            "dir": str(self.folder),
+            "logfile": str(self._log),
+            "save": "",
+            "appendonly": "no",
+        } | self.config
         if self.password is not None:
-            options["--requirepass"] = self.password
-        words = [word for pair in options.items() for word in pair]
+            options["requirepass"] = self.password
+        words = [
+            word
+            for name, value in options.items()
+            for word in (f"--{name.replace('_', '-')}", value)
+        ]
         self._process = subprocess.Popen([find_binary(), *words])  # noqa: S603 - its own words
-        wait_blocking(self._answers, f"redis-server answers on port {self.port}", START_LIMIT)
+        wait_blocking(
+            lambda: self._answers(loaded=loaded),
+            f"redis-server answers on port {self.port}",
+            START_LIMIT,
+        )
 
-    def _answers(self) -> bool:
+    def _answers(self, *, loaded: bool) -> bool:
         if not self.running:
             log = self._log.read_text() if self._log.exists() else "(it wrote no log)"
             self.destroy()
             pytest.fail(f"redis-server ended at once:\n{log}")
         try:
             self._connect().ping()
-        except redis.ConnectionError:  # also BusyLoadingError
+        except redis.BusyLoadingError:
+            return not loaded
+        except redis.ConnectionError:
             self._disconnect()
             return False
         return True
@@ -164,6 +184,18 @@ class Server:
             process.kill()
             process.wait()
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Halt it meanwhile: connections can still be made, but nothing is answered."""
+        process = self._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
+
     def restart(self) -> None:
         """Stop it and start it again at the same addresses."""
         self.stop()
@@ -172,7 +204,7 @@ class Server:
     def destroy(self) -> None:
         """Stop it and clean up."""
         self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     # ---- the admin's connection, which needs no event loop -----------------------------------
 
@@ -180,7 +212,7 @@ class Server:
         if self._admin is None:
             self._admin = redis.Redis(
                 port=self.port,
-                host="127.0.0.1",
+                host=self.host,
                 password=self.password,
                 protocol=2,
                 decode_responses=True,
@@ -209,78 +241,8 @@ class Server:
         wait_blocking(lambda: not self.clients(), "the killed connections are gone")
 
 
-class TlsFront:
-    """Takes TLS connections and passes on what comes to a server that need not know TLS."""
-
-    def __init__(self, port: int) -> None:
-        import trustme  # noqa: PLC0415 - so that without it only the tests of TLS fail
-
-        authority = trustme.CA()
-        self.authority_pem = authority.cert_pem.bytes().decode()
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert("127.0.0.1").configure_cert(self._context)
-        self._behind = port
-        self.open = 0
-        started = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(started),))
-        self._thread.start()
-        assert started.wait(10)
-
-    @property
-    def url(self) -> str:
-        return f"rediss://127.0.0.1:{self.port}"
-
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.port = listener.getsockname()[1]
-        async with await asyncio.start_server(self._relay, sock=listener, ssl=self._context):
-            started.set()
-            await self._end.wait()
-
-    async def _relay(
-        self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter
-    ) -> None:
-        self.open += 1
-        try:
-            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._behind)
-        except OSError:
-            to_client.transport.abort()
-            self.open -= 1
-            return
-        directions = [
-            asyncio.ensure_future(_pass_on(from_client, to_server)),
-            asyncio.ensure_future(_pass_on(from_server, to_client)),
-        ]
-        await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
-        for direction in directions:
-            direction.cancel()
-        to_server.transport.abort()
-        # Not close(): TLS would wait for the peer's goodbye, and the peer may be blocked by a test.
-        to_client.transport.abort()
-        await asyncio.sleep(0)  # the sockets are closed in the next turn of the loop
-        self.open -= 1
-
-    def destroy(self) -> None:
-        wait_blocking(lambda: self.open == 0, "all connections through TLS are closed")
-        self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):  # also ssl.SSLError
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-
-
-class Talker:
-    """A server with just enough RESP for a handshake and ECHO, that says anything at any time.
-
-    In threads, so that it can speak while the event loop of the test is blocked.
-    """
+class Listener:
+    """Serves each connection in a thread of its own, so that it goes on while a test blocks its loop."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -288,14 +250,12 @@ class Talker:
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self.connects = 0
-        self.mute = threading.Event()  # while set, ECHO is heard but not answered
-        self.postscript = b""  # follows each reply to ECHO, in the same packet
-        self.heard: list[list[bytes]] = []
         self._threads[0].start()
 
     @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+    def open(self) -> int:
+        """How many connections are being served."""
+        return sum(thread.is_alive() for thread in self._threads[1:])
 
     def _accept(self) -> None:
         while True:
@@ -306,12 +266,115 @@ class Talker:
             # Else what is said unasked would wait for the acknowledgement of the last reply.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connects += 1
+            sock = self._taken(sock)
             self._sockets.append(sock)
-            thread = threading.Thread(target=self._answer, args=(sock,))
+            thread = threading.Thread(target=self._serve, args=(sock,))
             self._threads.append(thread)
             thread.start()
 
-    def _answer(self, sock: socket.socket) -> None:
+    def _taken(self, sock: socket.socket) -> socket.socket:
+        return sock
+
+    def _serve(self, sock: socket.socket) -> None:
+        raise NotImplementedError
+
+    def destroy(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+class TlsFront(Listener):
+    """Takes TLS connections and passes on what comes to a server that need not know TLS."""
+
+    def __init__(self, port: int) -> None:
+        import trustme  # noqa: PLC0415 - so that without it only the tests of TLS fail
+
+        self._authority = trustme.CA()
+        self.authority_pem = self._authority.cert_pem.bytes().decode()
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.present("127.0.0.1")
+        self._behind = port
+        super().__init__()
+
+    @property
+    def url(self) -> str:
+        return f"rediss://127.0.0.1:{self.port}"
+
+    def present(self, identity: str, *, days: int = 1) -> None:
+        """From now on show a certificate for this name or address, good for so many days."""
+        end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+        certificate = self._authority.issue_cert(
+            identity, not_before=end - dt.timedelta(days=2), not_after=end
+        )
+        certificate.configure_cert(self._context)
+
+    def demand_client_certificates(self) -> None:
+        """From now on accept nobody without a certificate of the same authority."""
+        self._authority.configure_trust(self._context)
+        self._context.verify_mode = ssl.CERT_REQUIRED
+
+    def client_certificate(self, folder: Path) -> dict[str, str]:
+        """Give redis-py's keywords for a certificate that is accepted."""
+        certificate = self._authority.issue_cert("client")
+        key, chain = folder / "client.key", folder / "client.pem"
+        certificate.private_key_pem.write_to_path(key)
+        certificate.cert_chain_pems[0].write_to_path(chain)
+        return {"ssl_keyfile": str(key), "ssl_certfile": str(chain)}
+
+    def _taken(self, sock: socket.socket) -> socket.socket:
+        return self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+
+    def _serve(self, sock: socket.socket) -> None:
+        assert isinstance(sock, ssl.SSLSocket)
+        with contextlib.suppress(OSError), sock:  # also ssl.SSLError
+            try:
+                sock.do_handshake()
+            except ssl.SSLError:
+                if self._context.verify_mode == ssl.CERT_REQUIRED:
+                    # To close with bytes unread would be a reset, and that overtakes the reason.
+                    sock.shutdown(socket.SHUT_WR)
+                    while sock.recv(65536):
+                        pass
+                return
+            with socket.create_connection(("127.0.0.1", self._behind)) as server:
+                _relay(sock, server)
+
+    def destroy(self) -> None:
+        wait_blocking(lambda: self.open == 0, "all connections through TLS are closed")
+        super().destroy()
+
+
+def _relay(tls: ssl.SSLSocket, server: socket.socket) -> None:
+    """Pass on what comes from each to the other, until one of them closes."""
+    while True:
+        ready = [tls] if tls.pending() else select.select([tls, server], [], [])[0]
+        for one, other in ((tls, server), (server, tls)):
+            if one in ready:
+                if not (data := one.recv(65536)):
+                    return
+                other.sendall(data)
+
+
+class Talker(Listener):
+    """A server with just enough RESP for a handshake and ECHO, that says anything at any time."""
+
+    def __init__(self) -> None:
+        self.mute = threading.Event()  # while set, ECHO is heard but not answered
+        self.postscript = b""  # follows each reply to ECHO, in the same packet
+        self.heard: list[list[bytes]] = []
+        super().__init__()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def _serve(self, sock: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError), sock, sock.makefile("rb") as lines:
             while start := lines.readline():
                 words = []
@@ -345,13 +408,3 @@ class Talker:
         for sock in self._sockets:
             if sock.fileno() != -1:
                 sock.shutdown(socket.SHUT_WR)
-
-    def destroy(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for sock in self._sockets:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-            assert not thread.is_alive()

@@ -347,14 +347,19 @@ async def test_what_is_lent_when_such_a_pool_is_closed_is_cut_at_once_and_stays_
     client = pool.client()
     subscriber = client.pubsub()
     await subscriber.subscribe("news")
+    single = pool.client(single_connection_client=True)
+    assert await single.ping()
     waiting = asyncio.create_task(client.blpop("nothing", timeout=60))
-    await eventually(lambda: len(server.clients()) == 2, "both are connected")
+    await eventually(lambda: len(server.clients()) == 3, "all are connected")
     await pool.aclose()
     await eventually(lambda: not server.clients(), "nothing is left on the server")
     with pytest.raises(redis.exceptions.ConnectionError, match="has closed this connection"):
         await subscriber.get_message(timeout=1)
     with pytest.raises(redis.exceptions.ConnectionError, match="closed"):
         await waiting
+    with pytest.raises(redis.exceptions.ConnectionError, match="has closed this connection"):
+        await single.ping()
+    await single.aclose()
     await subscriber.aclose()
     assert (pool.stats().lent, pool.stats().size, server.clients()) == (0, 0, [])
     assert await client.ping()

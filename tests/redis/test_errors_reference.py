@@ -1,0 +1,659 @@
+"""The page docs/reference/errors.md, word for word: each case is produced and compared."""
+
+import asyncio
+import contextlib
+import errno
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.exceptions
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+from servers import Server, TlsFront, eventually, free_port
+from set_ups import HangingUp, loading_server
+
+import aiopool
+from aiopool import RedisPool
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "errors.md").read_text()
+PROSE = " ".join(PAGE.split())
+
+# ---- what the page says --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    classes: list[type]  # the error's own, then those that it is as well
+    when: str
+    messages: dict[str, str]  # by event loop or server, where that matters
+
+    def message(self, version: str) -> str:
+        loop, _, _ = type(asyncio.get_running_loop()).__module__.partition(".")
+        here = [label for label in self.messages if {loop, version} & set(label.split())]
+        return self.messages[here[0] if here else ""]
+
+
+def named(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module or "builtins"), name)
+
+
+def read_page() -> Iterator[tuple[str, Entry]]:
+    for section in re.split(r"^###? ", PAGE, flags=re.MULTILINE)[1:]:
+        heading, text = section.split("\n", 1)
+        raises = re.search(r"^Raises (.+?)\.\n\n", text, re.MULTILINE | re.DOTALL)
+        if raises is None:  # a heading over others
+            continue
+        classes = map(named, re.findall("`(.+?)`", raises[1]))
+        when = " ".join(raises[1].rpartition("`")[2].strip(")").split())
+        messages = re.findall(r"(?:^With (.+):)?\n\n```text\n(.+)\n```", text, re.MULTILINE)
+        yield heading, Entry([*classes], when, dict(messages))
+
+
+ENTRIES = dict(read_page())
+
+
+def smooth(message: str) -> str:
+    """Take out the numbers that are others each time."""
+    message = re.sub(r"_ssl\.c:\d+", "_ssl.c:…", message)
+    message = re.sub(r"id 0x[0-9a-f]+", "id …", message)
+    message = re.sub(r"longest lent [\d.]+ s", "longest lent … s", message)
+    return re.sub(r"within [\d.]+ s", "within … s", message).rstrip()
+
+
+# ---- the stage -----------------------------------------------------------------------------------
+
+TIMEOUT = 0.3
+
+
+class Tries(NoBackoff):
+    """No pauses, and a count of how often redis-py has tried again."""
+
+    again = 0
+
+    def compute(self, failures: int) -> float:
+        self.again += 1
+        return super().compute(failures)
+
+    def __deepcopy__(self, memo: object) -> "Tries":
+        return self
+
+
+class Stage:
+    """What a case has at hand, and a look at its pool afterwards."""
+
+    def __init__(self, server: Server, locked_server: Server, folder: Path) -> None:
+        self.server = server
+        self.locked_server = locked_server
+        self.version, _, _ = server.run("INFO", "server")["redis_version"].rpartition(".")
+        self.folder = folder
+        self.trouble = contextlib.AsyncExitStack()  # ends before the pool is tried again
+        self.after = contextlib.AsyncExitStack()  # ends last
+        self.tries = Tries()
+        self.retries = 10
+        self.pool: RedisPool | None = None
+        self.mended: dict[str, Any] = {}  # what connections would have to be made with
+        self.alike = [  # patterns, and what the page has in their place
+            (rf"\b{errno.ECONNREFUSED}\b", "111"),
+            (rf"\b{errno.ECONNRESET}\b", "104"),
+        ]
+        self.took = 0.0
+
+    def make(self, url: str, **options: Any) -> RedisPool:
+        retry = Retry(self.tries, self.retries)
+        self.pool = RedisPool(url, **{"max_size": 3, "retry": retry, **options})
+        self.alike.append((str(self.pool.connection_kwargs.get("port")), "6379"))
+        return self.pool
+
+    async def fails(self, action: Awaitable[object]) -> Exception:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            async with asyncio.timeout(30):
+                result = await action
+        except Exception as error:  # noqa: BLE001 - whichever it is
+            self.took = loop.time() - begun
+            return error
+        return pytest.fail(f"no error, but {result!r}")
+
+    async def no_connection(self, url: str, **options: Any) -> Exception:
+        pool = self.make(url, **options)
+        return await self.fails(pool.client().get("key"))
+
+    def as_on_the_page(self, message: str) -> str:
+        for ours, shown in self.alike:
+            message = re.sub(ours, shown, message)
+        return smooth(message)
+
+    def came(self, when: str) -> bool:
+        failed = 0 if self.pool is None else self.pool.stats().open_failed
+        return {
+            "at once": self.tries.again == 0 and failed <= 1,
+            "after the retries": max(self.tries.again + 1, failed) == self.retries + 1,
+            "after the timeout": self.took > TIMEOUT - 0.01,  # uvloop's clock is coarse
+        }[when]
+
+    async def all_slots_can_be_lent(self) -> None:
+        if (pool := self.pool) is None:
+            return
+        await self.trouble.aclose()
+        assert (pool.stats().lent, pool.stats().waiting) == (0, 0)
+        pool.connection_kwargs.update(self.mended)
+        await pool.open()
+        async with contextlib.AsyncExitStack() as lent:
+            for _ in range(pool.stats().max_size):
+                await lent.enter_async_context(pool.connection())
+            assert pool.stats().lent == pool.stats().max_size
+        assert (pool.stats().lent, pool.stats().waiting) == (0, 0)
+
+
+@pytest.fixture(scope="module")
+def _troubled_server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+async def stage(
+    _troubled_server: Server, _locked_server: Server, tmp_path: Path
+) -> AsyncIterator[Stage]:
+    stage = Stage(_troubled_server, _locked_server, tmp_path)
+    async with stage.after, stage.trouble:
+        yield stage
+        if stage.pool is not None:
+            await stage.pool.aclose()
+
+
+Case = Callable[[Stage], Awaitable[Exception]]
+CASES: dict[str, Case] = {}
+
+
+def case(heading: str) -> Callable[[Case], Case]:
+    def register(function: Case) -> Case:
+        assert heading not in CASES
+        return CASES.setdefault(heading, function)
+
+    return register
+
+
+# ---- the server can't be reached -----------------------------------------------------------------
+
+
+@case("Nothing listens at the address")
+async def _(stage: Stage) -> Exception:
+    stage.mended = {"port": stage.server.port}
+    return await stage.no_connection(f"redis://127.0.0.1:{free_port()}")
+
+
+@case("The host name is unknown")
+async def _(stage: Stage) -> Exception:
+    stage.mended = {"host": "127.0.0.1", "port": stage.server.port}
+    words = "Error {} connecting to redis.invalid:6379. {}."
+    try:
+        socket.getaddrinfo("redis.invalid", 6379)
+    except socket.gaierror as error:  # as the system has it, perhaps without a network
+        here = re.escape(words.format(error.errno, error.strerror))
+        stage.alike.append((here, words.format(-2, "Name or service not known")))
+    return await stage.no_connection("redis://redis.invalid:6379")
+
+
+@case("The unix socket does not exist")
+async def _(stage: Stage) -> Exception:
+    stage.mended = {"path": stage.server.path}
+    stage.alike.append((re.escape(str(stage.folder)), "/run"))
+    return await stage.no_connection(f"unix://{stage.folder}/redis.sock")
+
+
+@case("The server accepts the connection and says nothing")
+async def _(stage: Stage) -> Exception:
+    stage.trouble.enter_context(stage.server.frozen())
+    return await stage.no_connection(stage.server.url, socket_timeout=0.05)
+
+
+@case("Connecting takes too long")
+async def _(stage: Stage) -> Exception:
+    front = tls_front(stage)
+    stage.mended = {
+        "port": front.port,
+        "ssl_ca_data": front.authority_pem,
+        "socket_connect_timeout": 5,
+    }
+    stage.trouble.enter_context(stage.server.frozen())
+    url = f"rediss://127.0.0.1:{stage.server.port}"
+    return await stage.no_connection(url, socket_connect_timeout=0.05)
+
+
+@case("The server has as many clients as it takes")
+async def _(stage: Stage) -> Exception:
+    stage.server.run("CONFIG", "SET", "maxclients", 1)
+    stage.trouble.callback(stage.server.run, "CONFIG", "SET", "maxclients", 1000)
+    return await stage.no_connection(stage.server.url)
+
+
+@case("The server closes the connection during the handshake")
+async def _(stage: Stage) -> Exception:
+    proxy = HangingUp()
+    stage.after.callback(proxy.destroy)
+    stage.mended = {"port": stage.server.port}
+    return await stage.no_connection(f"redis://127.0.0.1:{proxy.port}")
+
+
+@case("The server closes the connection after the handshake")
+async def _(stage: Stage) -> Exception:
+    proxy = HangingUp(b"%1\r\n$5\r\nproto\r\n:3\r\n")  # to HELLO, which is all of the handshake
+    stage.after.callback(proxy.destroy)
+    stage.mended = {"port": stage.server.port}
+    return await stage.no_connection(
+        f"redis://127.0.0.1:{proxy.port}",
+        driver_info=None,
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+    )
+
+
+@case("The server does not know HELLO")
+async def _(stage: Stage) -> Exception:
+    settings = stage.folder / "redis.conf"
+    settings.write_text('rename-command HELLO ""')
+    server = Server(include=str(settings))
+    stage.after.callback(server.destroy)
+    stage.mended = {"port": stage.server.port}
+    return await stage.no_connection(server.url)
+
+
+# ---- TLS -----------------------------------------------------------------------------------------
+
+
+def tls_front(stage: Stage) -> TlsFront:
+    front = TlsFront(stage.server.port)
+    stage.after.callback(front.destroy)
+    # To be destroyed while the loop stands still, it must have nothing open.
+    stage.after.push_async_callback(eventually, lambda: front.open == 0, "all are closed")
+    return front
+
+
+async def distrusts(stage: Stage, front: TlsFront) -> Exception:
+    return await stage.no_connection(front.url, ssl_ca_data=front.authority_pem)
+
+
+@case("The certificate is of an authority that is not trusted")
+async def _(stage: Stage) -> Exception:
+    front, other = tls_front(stage), tls_front(stage)
+    stage.mended = {"ssl_ca_data": front.authority_pem}
+    return await stage.no_connection(front.url, ssl_ca_data=other.authority_pem)
+
+
+@case("The certificate has expired")
+async def _(stage: Stage) -> Exception:
+    front = tls_front(stage)
+    front.present("127.0.0.1", days=-1)
+    stage.trouble.callback(front.present, "127.0.0.1")
+    return await distrusts(stage, front)
+
+
+@case("The certificate is for another host")
+async def _(stage: Stage) -> Exception:
+    front = tls_front(stage)
+    front.present("redis.example.org")
+    stage.trouble.callback(front.present, "127.0.0.1")
+    return await distrusts(stage, front)
+
+
+@case("The server demands a client certificate")
+async def _(stage: Stage) -> Exception:
+    front = tls_front(stage)
+    front.demand_client_certificates()
+    stage.mended = front.client_certificate(stage.folder)
+    return await distrusts(stage, front)
+
+
+@case("The server does not trust the client certificate")
+async def _(stage: Stage) -> Exception:
+    front, other = tls_front(stage), tls_front(stage)
+    front.demand_client_certificates()
+    untrusted = other.client_certificate(stage.folder)
+    stage.trouble.callback(front.client_certificate, stage.folder)  # in its place
+    return await stage.no_connection(front.url, ssl_ca_data=front.authority_pem, **untrusted)
+
+
+@case("The file with the certificate does not exist")
+async def _(stage: Stage) -> Exception:
+    front = tls_front(stage)
+    file = stage.folder / "ca.pem"
+    stage.trouble.callback(file.write_text, front.authority_pem)
+    return await stage.no_connection(front.url, ssl_ca_certs=str(file))
+
+
+@case("The server speaks TLS and the URL does not")
+async def _(stage: Stage) -> Exception:
+    front = tls_front(stage)
+    stage.mended = {"port": stage.server.port}
+    return await stage.no_connection(f"redis://127.0.0.1:{front.port}")
+
+
+# ---- access --------------------------------------------------------------------------------------
+
+
+@case("The password is wrong")
+async def _(stage: Stage) -> Exception:
+    stage.mended = {"password": stage.locked_server.password}
+    return await stage.no_connection(f"redis://:wrong@127.0.0.1:{stage.locked_server.port}")
+
+
+@case("There is no password and the server wants one")
+async def _(stage: Stage) -> Exception:
+    stage.mended = {"password": stage.locked_server.password}
+    return await stage.no_connection(stage.locked_server.url)
+
+
+def alice(stage: Stage, *rules: str) -> dict[str, Any]:
+    stage.server.run("ACL", "SETUSER", "alice", "on", ">secret", "~*", *rules)
+    stage.after.callback(stage.server.run, "ACL", "DELUSER", "alice")
+    return {"username": "alice", "password": "secret"}
+
+
+@case("The user may not use the command")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, **alice(stage, "+@all", "-get"))
+    return await stage.fails(pool.client().get("key"))
+
+
+@case("The user may not use a command that connecting needs")
+async def _(stage: Stage) -> Exception:
+    stage.trouble.callback(alice, stage, "+select")
+    return await stage.no_connection(stage.server.url, db=1, **alice(stage, "+@all", "-select"))
+
+
+@case("The database does not exist")
+async def _(stage: Stage) -> Exception:
+    stage.mended = {"db": 0}
+    return await stage.no_connection(stage.server.url, db=99)
+
+
+# ---- commands ------------------------------------------------------------------------------------
+
+
+@case("The server is loading its data")
+async def _(stage: Stage) -> Exception:
+    stage.retries = 0  # else it would have loaded them
+    server = stage.after.enter_context(loading_server())
+    pool = stage.make(server.url)
+    return await stage.fails(pool.client().get("key"))
+
+
+@case("The server is a read-only replica")
+async def _(stage: Stage) -> Exception:
+    stage.server.run("REPLICAOF", "127.0.0.1", free_port())
+    stage.trouble.callback(stage.server.run, "REPLICAOF", "NO", "ONE")
+    pool = stage.make(stage.server.url)
+    return await stage.fails(pool.client().set("key", "value"))
+
+
+@case("The answer does not come in time")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, socket_timeout=0.05)
+    await pool.client().ping()
+    stage.trouble.enter_context(stage.server.frozen())
+    return await stage.fails(pool.client().get("key"))
+
+
+@case("The connection breaks while a command is under way")
+async def _(stage: Stage) -> Exception:
+    stage.retries = 0
+    pool = stage.make(stage.server.url)
+    command = await blocked(stage, pool)
+    stage.server.kill_clients()
+    return await stage.fails(command)
+
+
+async def blocked(stage: Stage, pool: RedisPool) -> "asyncio.Task[Any]":
+    """Start a command that waits on the server."""
+    command = asyncio.create_task(pool.client().blpop(["list"]))
+    await eventually(lambda: any("b" in c["flags"] for c in stage.server.clients()), "it waits")
+    return command
+
+
+# ---- the pool ------------------------------------------------------------------------------------
+
+
+async def busy(stage: Stage, **options: Any) -> RedisPool:
+    """A pool all of whose connections are lent until the trouble ends."""
+    pool = stage.make(stage.server.url, max_size=10, **options)
+    held = contextlib.AsyncExitStack()
+
+    async def report() -> None:
+        for _ in range(10):
+            await held.enter_async_context(pool.connection(timeout=5))
+
+    await asyncio.create_task(report(), name="report")
+    stage.trouble.push_async_callback(held.aclose)
+    return pool
+
+
+@case("All connections are lent and none comes back in time")
+async def _(stage: Stage) -> Exception:
+    pool = await busy(stage, timeout=TIMEOUT)
+    return await stage.fails(pool.client().ping())
+
+
+@case("The pool's time is over and the server can't be reached")
+async def _(stage: Stage) -> Exception:
+    stage.mended = {"port": stage.server.port}
+    stage.alike.append(
+        (r"size=1/10, idle=0, lent=0, opening=1", "size=0/10, idle=0, lent=0, opening=0")
+    )
+    url = f"redis://127.0.0.1:{free_port()}"
+    error = await stage.no_connection(url, max_size=10, timeout=TIMEOUT)
+    assert isinstance(error.__cause__, redis.exceptions.ConnectionError)
+    return error
+
+
+@case("The pool's time is over and the server has said nothing")
+async def _(stage: Stage) -> Exception:
+    stage.trouble.enter_context(stage.server.frozen())
+    error = await stage.no_connection(stage.server.url, max_size=10, timeout=TIMEOUT)
+    assert error.__cause__ is None
+    return error
+
+
+@case("Too many wait already")
+async def _(stage: Stage) -> Exception:
+    pool = await busy(stage, max_waiting=1)
+    waiting = asyncio.create_task(pool.client().ping())
+    stage.trouble.callback(waiting.cancel)
+    await eventually(lambda: pool.stats().waiting, "one waits")
+    return await stage.fails(pool.client().ping())
+
+
+@case("The pool is closed")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10)
+    await pool.open()
+    await pool.aclose()
+    return await stage.fails(pool.client().ping())
+
+
+@case("The pool is closed while a caller waits")
+async def _(stage: Stage) -> Exception:
+    pool = await busy(stage)
+    waiting = asyncio.create_task(pool.client().ping())
+    await eventually(lambda: pool.stats().waiting, "one waits")
+    closing = asyncio.create_task(pool.aclose(timeout=5))
+    error = await stage.fails(waiting)
+    await stage.trouble.aclose()
+    await closing
+    return error
+
+
+@case("The pool is opened before its closing has ended")
+async def _(stage: Stage) -> Exception:
+    pool = await busy(stage)
+    closing = asyncio.create_task(pool.aclose(timeout=5))
+    await asyncio.sleep(0)
+    error = await stage.fails(pool.open())
+    await stage.trouble.aclose()
+    await closing
+    return error
+
+
+@case("The pool is closed while a command is under way")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url)
+    command = await blocked(stage, pool)
+    await pool.aclose(timeout=0)
+    return await stage.fails(command)
+
+
+@case("A connection is given back twice")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10)
+    connection = await pool.acquire()
+    await pool.release(connection)
+    return await stage.fails(pool.release(connection))
+
+
+@case("A connection is given to another pool")
+async def _(stage: Stage) -> Exception:
+    async with RedisPool(stage.server.url) as other, other.connection() as connection:
+        pool = stage.make(stage.server.url, max_size=10)
+        return await stage.fails(pool.release(connection))
+
+
+def elsewhere(coroutine: Coroutine[Any, Any, Any]) -> Awaitable[object]:
+    """Run it on another event loop, in another thread."""
+    return asyncio.to_thread(asyncio.run, coroutine)
+
+
+@case("The pool is used on two event loops")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10)
+    await pool.client().ping()
+    return await stage.fails(elsewhere(pool.client().ping()))
+
+
+@case("A connection is given back on another event loop")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10)
+    async with pool.connection() as connection:
+        return await stage.fails(elsewhere(pool.release(connection)))
+
+
+@case("The pool is changed in another thread")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10)
+    await pool.client().ping()
+    return await stage.fails(asyncio.to_thread(pool.drain))
+
+
+@case("A block is entered twice")
+async def _(stage: Stage) -> Exception:
+    block = stage.make(stage.server.url).connection()
+    async with block:
+        pass
+    return await stage.fails(block.__aenter__())
+
+
+@case("get_available_connection() finds none free")
+async def _(stage: Stage) -> Exception:
+    pool = await busy(stage)
+    return await stage.fails(made(pool.get_available_connection))
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+class Overriding(RedisPool):
+    def make_connection(self) -> Any:
+        return Connection()
+
+
+MISTAKES: dict[str, Callable[[], object]] = {
+    "An option is out of range": lambda: RedisPool(max_size=0),
+    "An option is of the wrong type": lambda: RedisPool(timeout="5"),
+    "An option does not exist": lambda: RedisPool(maxsize=10),
+    "An option of TLS is given without TLS": lambda: RedisPool(ssl_ca_certs="ca.pem"),
+    "An option of the pool is in the URL": lambda: RedisPool("redis://localhost?max_size=10"),
+    "The size is given twice": lambda: RedisPool(max_connections=20, max_size=10),
+    "The retry is of the wrong kind": lambda: RedisPool(retry=3),
+    "The connection class is of the wrong kind": lambda: RedisPool(connection_class="TLS"),
+    "make_connection() makes another kind": Overriding,
+    "The URL is not a Redis URL": lambda: RedisPool("localhost:6379"),
+    "The URL can't be read": lambda: RedisPool("redis://user:sec/ret@localhost:6379"),
+    "A client is told how to connect": lambda: RedisPool().client(decode_responses=True),
+}
+
+
+async def made(make: Callable[[], object]) -> object:
+    return make()
+
+
+for heading, mistake in MISTAKES.items():
+    case(heading)(lambda stage, mistake=mistake: stage.fails(made(mistake)))
+
+
+# ---- the tests -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heading", CASES)
+async def test_the_page_says_what_happens(heading: str, stage: Stage):
+    entry = ENTRIES[heading]
+    if entry.when == "after the retries":
+        stage.retries = 1
+    error = await CASES[heading](stage)
+    assert stage.as_on_the_page(str(error)) == smooth(entry.message(stage.version))
+    assert type(error).__name__ == entry.classes[0].__name__
+    for kind in entry.classes:
+        assert isinstance(error, kind)
+    assert stage.came(entry.when)
+    await stage.all_slots_can_be_lent()
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # once is long enough
+async def test_by_default_a_refused_connect_is_told_when_the_page_says(stage: Stage):
+    (said,) = re.findall(
+        r"(\d+) by default. Refused connects are tried again for ([\d.]+) to ([\d.]+) s", PROSE
+    )
+    attempts, least, most = map(float, said)
+    stage.mended = {"port": stage.server.port}
+    await stage.no_connection(f"redis://127.0.0.1:{free_port()}", retry=None, timeout=30)
+    assert stage.pool
+    assert stage.pool.stats().open_failed == attempts
+    assert least <= stage.took < most + 3
+    await stage.all_slots_can_be_lent()
+
+
+def test_the_page_knows_the_defaults():
+    connection = RedisPool().make_connection()
+    for option in ("socket_timeout", "socket_connect_timeout"):
+        (said,) = set(re.findall(rf"`{option}`, ([\d.]+) s by default", PROSE))
+        assert getattr(connection, option) == float(said)
+    (said,) = re.findall(r"`timeout` is over, that of the pool \(([\d.]+) s by default\)", PROSE)
+    assert RedisPool()._core._limits.timeout == float(said)
+
+
+def test_the_page_has_these_cases_in_this_order():
+    assert list(ENTRIES) == list(CASES)
+
+
+def test_the_table_says_which_of_the_pools_errors_each_class_catches():
+    rows = re.findall(r"^\| `(.+)` \|.*\| (.*) \|$", PAGE, re.MULTILINE)
+    said = {catch: set(re.findall(r"`(\w+)`", caught)) for catch, caught in rows}
+    assert len(said) == 7
+    policy = RedisPool()._core._policy
+    own = [policy.timeout_error, policy.rejected_error, policy.closed_error]
+    assert said == {
+        catch: {
+            error.__name__
+            for error in [*own, aiopool.NotLent, aiopool.WrongLoop]
+            if issubclass(error, named(catch))
+        }
+        for catch in said
+    }
