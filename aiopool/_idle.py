@@ -16,7 +16,17 @@ class Entry(Generic[C]):
     place that holds the entry, so no flag can be wrong.
     """
 
-    __slots__ = ("conn", "doom", "expires", "fresh_until", "idle_since", "lent_at", "task", "where")
+    __slots__ = (
+        "checked_at",
+        "conn",
+        "doom",
+        "expires",
+        "fresh_until",
+        "idle_since",
+        "lent_at",
+        "task",
+        "where",
+    )
 
     def __init__(self, conn: C, expires: float) -> None:
         self.conn = conn
@@ -25,6 +35,7 @@ class Entry(Generic[C]):
         self.idle_since = 0.0
         self.fresh_until = inf  # till then it may be lent after a mere look, later after a check
         self.lent_at = 0.0
+        self.checked_at = 0.0
         self.task: asyncio.Task[Any] | None = None  # who has it
         self.where: str | None = None
 

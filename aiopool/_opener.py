@@ -27,8 +27,10 @@ T = TypeVar("T")
 OPEN_LIMIT = 30.0
 CHECK_LIMIT = 1.0
 
-# An opening under way for longer is not counted on any more: if it hangs, whoever waits needs another.
+# An opening, or a check, under way for longer is not counted on any more: if it hangs, whoever waits
+# needs another.
 COUNTED_ON = 2.0
+CHECK_COUNTED_ON = 0.1
 
 # How long closing waits for its cancelled tasks: for a connector that has something to clean up.
 LAST_WORDS = 1.0
@@ -52,8 +54,15 @@ class Owner(Protocol[C]):
         """Whether one more opening is wanted besides those under way."""
         ...
 
-    def opened(self, conn: C, took: float, /) -> bool:
-        """Take over a new connection together with its permit; false if it is of no use."""
+    def opened(self, conn: C, took: float, doubted: bool, /) -> bool:
+        """Take over a new connection with its permit; false if it is of no use.
+
+        It is doubted if all were to be checked while it was being opened.
+        """
+        ...
+
+    def stir(self) -> None:
+        """Do what has become possible, or necessary since something takes long."""
         ...
 
     def open_failed(self, error: Exception, failures: int, /) -> None:
@@ -94,9 +103,10 @@ class Opener(Generic[C]):
         self._opening: dict[asyncio.Task[C], float] = {}  # begun when; each holds a permit
         self._checking: dict[asyncio.Task[None], Entry[C]] = {}
         self._drained: set[asyncio.Task[C]] = set()  # openings whose result is not wanted any more
+        self._doubted: set[asyncio.Task[C]] = set()  # those whose result is to be checked
         self._not_before = 0.0
         self._failed_at = 0.0
-        self._alarm = Alarm(loop, weakly(self.ensure))
+        self._alarm = Alarm(loop, weakly(self._late))
         self.failures = 0  # in a row
         self.last_error: Exception | None = None
 
@@ -114,9 +124,15 @@ class Opener(Generic[C]):
     def coming(self) -> int:
         """How many connections can be counted on to be ready soon."""
         now = self._loop.time()
-        return len(self._checking) + sum(
+        return self.checks_coming + sum(
             begun + COUNTED_ON > now for begun in self._opening.values()
         )
+
+    @property
+    def checks_coming(self) -> int:
+        """How many checks can be counted on to end soon."""
+        now = self._loop.time()
+        return sum(entry.checked_at + CHECK_COUNTED_ON > now for entry in self._checking.values())
 
     def ensure(self) -> None:
         """Begin the openings that are wanted, as far as permits, limit and pause allow.
@@ -132,9 +148,15 @@ class Opener(Generic[C]):
             task = self._spawn(self._connector.open, OPEN_LIMIT, "aiopool-open")
             self._opening[task] = now
             task.add_done_callback(self._opening_ended)
-        for begun in self._opening.values():
-            if begun + COUNTED_ON > now:
-                self._alarm.at(begun + COUNTED_ON)
+        for late in (
+            *(begun + COUNTED_ON for begun in self._opening.values()),
+            *(entry.checked_at + CHECK_COUNTED_ON for entry in self._checking.values()),
+        ):
+            if late > now:
+                self._alarm.at(late)
+
+    def _late(self) -> None:
+        self._owner.stir()
 
     def _has_room(self) -> bool:
         """Whether one more may be under way.
@@ -160,6 +182,14 @@ class Opener(Generic[C]):
         self._drained.update(self._opening)
         for entry in self._checking.values():
             entry.condemn(reason)
+
+    def doubt(self) -> None:
+        """Have what is being opened checked before it is lent."""
+        self._doubted.update(self._opening)
+
+    def runs(self, task: "asyncio.Task[Any] | None") -> bool:
+        """Whether this is one of the tasks that check."""
+        return task in self._checking
 
     def stop(self) -> None:
         """Cancel what is under way."""
@@ -193,15 +223,16 @@ class Opener(Generic[C]):
     def _opening_ended(self, task: "asyncio.Task[C]") -> None:
         now = self._loop.time()
         took = now - self._opening.pop(task)
-        unwanted = task in self._drained
+        unwanted, doubted = task in self._drained, task in self._doubted
         self._drained.discard(task)
+        self._doubted.discard(task)
         error = _failure(task)
         if error is not None:
             self._permits.give()
         elif unwanted:
             self._permits.give()
             close_quietly(self._connector, task.result())
-        elif self._owner.opened(task.result(), took):
+        elif self._owner.opened(task.result(), took, doubted):
             self.failures = 0
             self.last_error = None
             self._not_before = now + took * SHARE_OF_OPENING

@@ -31,6 +31,10 @@ from ._stats import Holder, Totals
 
 logger = logging.getLogger("aiopool")
 
+# What a forked child has inherited: kept, because a finaliser that closes such a connection would do
+# it by way of the event loop's selector, which parent and child share.
+_inherited: list[object] = []
+
 
 class Places(Generic[C]):
     """The places of one pool during one life: from its first use on an event loop to `aclose()`."""
@@ -87,6 +91,14 @@ class Places(Generic[C]):
     def spare(self) -> int:
         """How many connections there are above `min_size`."""
         return self.existing - self.limits.min_size
+
+    @property
+    def crowded(self) -> bool:
+        """Whether `max_waiting` callers wait already for what is lent."""
+        most = self.limits.max_waiting
+        return most is not None and len(self.line) >= most + max(
+            0, self.permits.total - len(self.lent)
+        )
 
     # ---- moves -------------------------------------------------------------------------------
 
@@ -156,12 +168,13 @@ class Places(Generic[C]):
     def _check(self, entry: Entry[C]) -> None:
         """Have an entry that is in no place checked by a task."""
         entry.fresh_until = inf
+        entry.checked_at = self.loop.time()
         self.opener.check(entry)
 
     def stir(self) -> None:
         """Restore rule 2, after somebody has joined the line or a permit has come free."""
         now = self.loop.time()
-        while not self.idle.empty() and len(self.line) > self.opener.checking:
+        while not self.idle.empty() and len(self.line) > self.opener.checks_coming:
             if (entry := self.next_idle(now)) is None:
                 break
             if now < entry.fresh_until:
@@ -186,10 +199,12 @@ class Places(Generic[C]):
         goal = max(self.limits.min_size, *self._goals.values(), 0)
         return self.permits.taken < goal or len(self.line) > self.opener.coming
 
-    def opened(self, conn: C, took: float) -> bool:
+    def opened(self, conn: C, took: float, doubted: bool) -> bool:
         """Give a new connection to the head of the line, if it is of any use."""
         now = self.loop.time()
         entry = Entry(conn, self.limits.expiry(now))
+        if doubted:
+            entry.fresh_until = -inf
         self._totals.opened += 1
         self._totals.open_seconds += took
         if not self._usable(conn):
@@ -214,6 +229,8 @@ class Places(Generic[C]):
     def checked(self, entry: Entry[C]) -> None:
         """Give a long-idle connection that proved good to the head of the line."""
         self.come_back(entry, self.loop.time())
+        if self.listener is not None:
+            self.listener.moved()
 
     def check_failed(self, entry: Entry[C]) -> None:
         """Close it, and those idle for longer than it too: what befell it has befallen them."""
@@ -278,6 +295,7 @@ class Places(Generic[C]):
 
     def recheck(self) -> None:
         """Have all checked before they are lent again: the idle now, the others on their return."""
+        self.opener.doubt()
         for entry in [*self.lent.values(), *self.opener.entries()]:
             entry.fresh_until = -inf
         while not self.idle.empty():
@@ -321,6 +339,9 @@ class Places(Generic[C]):
 
     def bury(self) -> None:
         """Close everything after the death of the loop: no task and no timer of it runs any more."""
+        if self.pid != os.getpid():
+            _inherited.append(self)
+            return
         self.closing = True
         for entry in [*self.idle, *self.lent.values(), *self.opener.entries()]:
             close_quietly(self._connector, entry.conn)

@@ -17,8 +17,8 @@ class Listener(Protocol):
         """Hear that a caller has got one, after so many seconds."""
         ...
 
-    def returned(self) -> None:
-        """Hear that one came back."""
+    def moved(self) -> None:
+        """Hear that one came back, from its holder or from a check."""
         ...
 
     def opened(self, took: float, /) -> None:

@@ -1,6 +1,5 @@
 """The pool: what users call, and its lives on one event loop after the other."""
 
-import os
 from asyncio import AbstractEventLoop, current_task, get_running_loop
 from contextvars import copy_context
 from dataclasses import replace
@@ -18,9 +17,8 @@ from ._places import Places
 from ._policy import Policy
 from ._stats import Holder, Stats, Totals, caller
 
-# What a forked child has inherited: kept, because a finaliser that closes such a connection would do
-# it by way of the event loop's selector, which parent and child share.
-_inherited: list[object] = []
+# So many connections that were closed under their holders may still be released.
+REMEMBERED = 1000
 
 
 class Pool(Generic[C]):
@@ -86,7 +84,7 @@ class Pool(Generic[C]):
         self._places: Places[C] | None = None  # of the present or, once closed, the last life
         self._serving: Places[C] | None = None  # the same, unless closed
         self._closed = False
-        self._severed: dict[int, Entry[C]] = {}  # closed by aclose() while lent, the last time
+        self._severed: dict[int, Entry[C]] = {}  # closed by aclose() while lent
 
     # ---- lending -----------------------------------------------------------------------------
 
@@ -136,13 +134,10 @@ class Pool(Generic[C]):
         """Wait in the line: the one suspension point of `acquire()`."""
         if stale is not None:
             places.idle.put_nowait(stale)
-        max_waiting = self._limits.max_waiting
-        if max_waiting is not None:
-            servable = max(0, places.permits.total - len(places.lent))
-            if len(places.line) >= max_waiting + servable:
-                self._totals.rejected += 1
-                msg = self._explain(f"max_waiting={max_waiting} callers wait already")
-                raise self._policy.rejected_error(msg)
+        if places.crowded:
+            self._totals.rejected += 1
+            msg = self._explain(f"max_waiting={self._limits.max_waiting} callers wait already")
+            raise self._policy.rejected_error(msg)
         waiter = places.line.join(None if timeout is None else now + timeout)
         places.stir()
         try:
@@ -189,7 +184,7 @@ class Pool(Generic[C]):
         entry.task = None
         places.come_back(entry, now)
         if places.listener is not None:
-            places.listener.returned()
+            places.listener.moved()
         return True
 
     def _refuse(self, conn: C) -> NoReturn:
@@ -214,10 +209,9 @@ class Pool(Generic[C]):
     # ---- lifecycle ---------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open `min_size` connections. Optional: a pool opens by itself at its first use.
+        """Open `min_size` connections, without a time limit. The one way to open a closed pool again.
 
-        The one way to start a closed pool again. May take as long as the openings do: `timeout` is
-        a limit of `acquire()` only.
+        Optional: a pool opens by itself at its first use.
 
         Raises:
             Exception: What `Connector.open` raised, if openings go on failing.
@@ -275,7 +269,7 @@ class Pool(Generic[C]):
             places.begin_closing(self._policy.closed_error(f"{self!r} was closed"))
             with anyio.move_on_after(timeout):
                 await places.all_back()
-            self._severed = places.sever() or self._severed
+            self._severed = dict([*self._severed.items(), *places.sever().items()][-REMEMBERED:])
             await places.opener.ended()
 
     async def __aenter__(self) -> Self:
@@ -350,9 +344,7 @@ class Pool(Generic[C]):
 
     def _leave(self, places: Places[C]) -> None:
         """Drop a life whose loop is gone, in whichever way."""
-        if places.pid != os.getpid():
-            _inherited.append(places)
-        elif not places.alive:
+        if not places.alive:
             places.bury()
         elif places.permits.taken or not places.closing:
             if places.loop is get_running_loop():

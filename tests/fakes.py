@@ -147,7 +147,11 @@ def check_rules(pool: Pool[Conn], connector: FakeConnector) -> None:
 
     # Rule 2: nobody waits while there is something to lend, or something to open and nobody at it.
     if waiting:
-        assert not idle or len(checking) >= waiting
+        assert (
+            not idle
+            or places.opener.checks_coming >= waiting
+            or places.opener._alarm.when <= (places.loop.time())
+        )
         paused = places.opener._alarm.when < float("inf")
         limit = 1 if places.opener.failures else places.limits.max_opening
         enough = places.opener.coming >= waiting or opening >= limit

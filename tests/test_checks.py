@@ -54,7 +54,7 @@ async def test_a_failed_check_closes_those_idle_for_longer_too(make_pool):
 
 
 async def test_a_check_that_never_ends_counts_as_failed_after_a_second(make_pool):
-    pool, connector = make_pool()
+    pool, connector = make_pool(max_size=1)
     (conn,) = await idle_for(pool, 1, 60.0)
     connector.checks.usual = never
     start = asyncio.get_running_loop().time()
@@ -62,14 +62,34 @@ async def test_a_check_that_never_ends_counts_as_failed_after_a_second(make_pool
     assert asyncio.get_running_loop().time() == start + 1.0
 
 
+async def test_a_caller_whose_check_takes_long_gets_another_connection_meanwhile(make_pool):
+    pool, connector = make_pool(max_size=2)
+    (conn,) = await idle_for(pool, 1, 60.0)
+    connector.checks.usual = never
+    start = asyncio.get_running_loop().time()
+    assert await pool.acquire() is not conn
+    assert asyncio.get_running_loop().time() == start + 0.1
+    assert (pool.stats().checking, connector.opens.calls) == (1, 2)
+
+
+async def test_a_caller_whose_check_takes_long_has_the_next_idle_one_checked(make_pool):
+    pool, connector = make_pool(max_size=2)
+    conns = await idle_for(pool, 2, 60.0)
+    connector.checks.next.append(never)
+    start = asyncio.get_running_loop().time()
+    assert await pool.acquire() is conns[0]
+    assert asyncio.get_running_loop().time() == start + 0.1
+    assert (connector.checks.calls, connector.opens.calls) == (2, 2)
+
+
 async def test_each_waiter_has_a_check_of_its_own(make_pool):
     pool, connector = make_pool()
     conns = await idle_for(pool, 5, 60.0)
-    connector.checks.usual = slow(0.1)
+    connector.checks.usual = slow(0.05)
     start = asyncio.get_running_loop().time()
     got = await asyncio.gather(*(pool.acquire() for _ in range(5)))
     assert set(got) == set(conns)
-    assert asyncio.get_running_loop().time() == start + 0.1
+    assert asyncio.get_running_loop().time() == start + 0.05
 
 
 async def test_a_check_survives_its_caller(make_pool):
@@ -177,3 +197,15 @@ async def test_a_rechecked_connection_that_fails_is_closed_and_the_next_is_opene
     await pool.release(conn)
     assert await waiting is not conn
     assert pool.stats().closed == {"check_failed": 1}
+
+
+async def test_what_was_being_opened_at_a_recheck_is_checked_before_it_is_lent(make_pool):
+    pool, connector = make_pool()
+    connector.opens.usual = slow(0.5)
+    caller = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0.2)
+    pool._places.recheck()
+    conn = await caller
+    assert connector.checks.calls == 1
+    await pool.release(conn)
+    assert pool.stats().idle == 1

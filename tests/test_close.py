@@ -253,16 +253,31 @@ async def test_a_pool_whose_openings_are_still_ending_can_not_be_opened(make_poo
         assert isinstance(caller.exception(), PoolClosed)
 
 
-async def test_only_what_was_severed_last_is_remembered(make_pool):
+async def test_what_was_severed_may_be_released_after_the_pool_was_opened_and_closed_again(
+    make_pool,
+):
     pool, _ = make_pool()
+    conns = []
     for _ in range(10):
         await pool.open()
-        conns = [await pool.acquire() for _ in range(5)]
+        conns += [await pool.acquire() for _ in range(5)]
         await pool.aclose(timeout=0)
         await pool.aclose(timeout=0)
-    assert len(pool._severed) == 5
     for conn in conns:
         await pool.release(conn)
+    with pytest.raises(NotLent):
+        await pool.release(conns[0])
+    assert not pool._severed
+
+
+async def test_of_what_is_severed_and_never_released_only_some_is_remembered(make_pool):
+    pool, _ = make_pool(max_size=500)
+    for _ in range(4):
+        await pool.open()
+        conns = [await pool.acquire() for _ in range(500)]
+        await pool.aclose(timeout=0)
+    assert len(pool._severed) == 1000
+    await pool.release(conns[0])
 
 
 async def test_who_opens_or_warms_a_pool_that_is_closed_meanwhile_gets_pool_closed(make_pool):

@@ -80,7 +80,7 @@ async def test_drain_discards_what_is_being_opened_or_checked(make_pool):
     conns = await asyncio.gather(*callers)
     assert connector.live == set(conns)
     assert old not in conns
-    assert connector.opens.calls == 4
+    assert connector.opens.calls == 5  # one of them, since the check took so long
 
 
 async def test_a_drained_pool_serves_its_waiters_with_new_connections(make_pool):

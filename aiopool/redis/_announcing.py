@@ -1,5 +1,6 @@
 """Releases told to the listeners of redis-py's `AsyncAfterConnectionReleasedEvent`."""
 
+from asyncio import current_task
 from math import inf
 from typing import Any
 
@@ -28,7 +29,9 @@ class AnnouncingCore(RedisCore):
 
     def _take_back(self, places: Places[Accountable], conn: Accountable) -> bool:
         entry = places.lent.get(id(conn))
-        if entry is not None and _listened_to(self._dispatcher):
+        # What a listener itself lends and gives back is announced to nobody, or it would never end.
+        inner = places.opener.runs(current_task())
+        if entry is not None and not inner and _listened_to(self._dispatcher):
             conn.released = True
             entry.fresh_until = -inf
         return super()._take_back(places, conn)

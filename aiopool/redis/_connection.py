@@ -3,6 +3,7 @@
 This is the one place that touches redis-py's and asyncio's private parts; each has its reason.
 """
 
+import os
 import select
 import socket
 import warnings
@@ -14,9 +15,7 @@ from typing import Any, cast
 
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.observability.recorder import record_connection_closed
-from redis.asyncio.retry import Retry
 from redis.auth.token import TokenInterface
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ExecAbortError, ResponseError
 from redis.observability.metrics import CloseReason
@@ -39,6 +38,7 @@ class Accountable(AbstractConnection):
         self.token: TokenInterface | None = None  # what it has authenticated with, or better
         self.released = False  # and nobody was told yet
         self._discarded = False
+        self._pid = os.getpid()
         self._packed: list[Words | None] = []  # made into bytes, but not sent yet
         self._look: Callable[[], int] = _blind
         super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - typed in parts
@@ -60,7 +60,13 @@ class Accountable(AbstractConnection):
         was written in part only, redis-py disconnects.)
         """
         packed, self._packed = self._packed, []
-        await super().send_packed_command(command, check_health)
+        try:
+            await super().send_packed_command(command, check_health)
+        except AttributeError as error:
+            if self._writer is not None:
+                raise
+            msg = "Connection closed while a command was to be written."  # redis-py has no word for it
+            raise RedisConnectionError(msg) from error
         if not packed:  # bytes that were packed elsewhere
             self.ledger.stain()
         for words in packed:
@@ -100,12 +106,11 @@ class Accountable(AbstractConnection):
         """As redis-py's. The handshake leaves no debt, and half of one no connection."""
         if self.is_connected:
             return
-        if self._discarded:
-            msg = "The pool has closed this connection."
-            raise RedisConnectionError(msg)
         packed, self._packed = self._packed, []
         try:
+            self._refuse_if_discarded()
             await super().connect_check_health(check_health, retry_socket_connect)
+            self._refuse_if_discarded()  # meanwhile
         except BaseException:
             # redis-py disconnects after errors of its own only. Without what has failed the session
             # may belong to another user or database.
@@ -134,10 +139,12 @@ class Accountable(AbstractConnection):
 
     def may_be_lent(self) -> bool:
         """Whether it is connected, owes nothing, and nothing but push messages came unasked."""
+        return self.ledger.clean and not self._should_reconnect and self.is_sound()
+
+    def is_sound(self) -> bool:
+        """Whether it is connected, and nothing but push messages waits to be read."""
         writer = self._writer
-        if writer is None or not self.ledger.clean or self._should_reconnect:
-            return False
-        if writer.transport.is_closing():
+        if writer is None or writer.transport.is_closing():
             return False
         try:
             # True for bytes in the buffers of reader or parser, and for an EOF that the loop saw.
@@ -172,11 +179,21 @@ class Accountable(AbstractConnection):
             unread += peeked
         return only_pushes(unread)
 
+    def _close(self) -> None:
+        """As redis-py's, which finalisers call; in a forked child the connection is the parent's."""
+        if self._pid == os.getpid():
+            super()._close()  # type: ignore[no-untyped-call]  # not typed
+
     def discard(self) -> None:
         """Abort it for good: a holder under whom it is closed must not connect it again."""
         self._discarded = True
-        self.retry = Retry(NoBackoff(), 0)  # in vain
+        self.retry.update_retries(0)  # they would be in vain
         self.abort()
+
+    def _refuse_if_discarded(self) -> None:
+        if self._discarded:
+            msg = "The pool has closed this connection."
+            raise RedisConnectionError(msg)
 
     def abort(self) -> None:
         """Close at once, without a word to the peer and without waiting."""

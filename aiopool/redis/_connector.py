@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Callable
 from secrets import token_hex
+from typing import cast
 
 from redis.asyncio.retry import Retry
 from redis.auth.token import TokenInterface
 from redis.backoff import NoBackoff
 from redis.event import AsyncAfterConnectionReleasedEvent, EventDispatcherInterface
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError
+from redis.exceptions import ResponseError
 
 from ._connection import Accountable
 
@@ -29,30 +30,34 @@ class RedisConnector:
 
     def knows(self, token: TokenInterface) -> bool:
         """Whether it is the one that connections are shown already."""
-        return self.token is not None and _words(self.token) == _words(token)
+        words = _words(token)
+        return self.token is not None and _words(self.token) == words
 
     async def open(self) -> Accountable:
         """Connect and shake hands, once: trying again is the pool's business."""
         conn = self._make()
+        if not isinstance(cast("object", conn), Accountable):  # a subclass may make anything
+            msg = "make_connection() must return what RedisPool.make_connection() makes"
+            raise TypeError(msg)
         conn.token = self.token  # what the credential provider gives now is no older
         retry, conn.retry = conn.retry, Retry(NoBackoff(), 0)
         try:
             await conn.connect()  # type: ignore[no-untyped-call]  # not typed
             conn.retry = retry
-            while await self._authenticate(conn):  # renewed meanwhile
-                pass
         except BaseException:
             conn.abort()
             raise
         if not conn.may_be_lent():
             conn.abort()
-            msg = "the server closed the connection as soon as it was open"
+            msg = "as soon as it was open the server closed the connection, or sent what nobody asked for"
             raise RedisConnectionError(msg)
         return conn
 
     async def check(self, conn: Accountable, /) -> None:
         """Do what is to be done on a connection that nobody else uses now, else see if it works."""
         told = await self._announce(conn)
+        if told and not conn.may_be_lent():
+            return  # and is closed where it comes back
         if not (await self._authenticate(conn) or told):
             await _ping(conn)
 
@@ -89,7 +94,7 @@ async def _ping(conn: Accountable) -> None:
     try:
         await conn.send_command("PING", nonce, check_health=False)
         reply = await conn.read_response()
-    except NoPermissionError:  # an answer all the same
+    except ResponseError:  # no permission, busy with a script: an answer all the same
         return
     if reply not in (nonce, nonce.encode()):
         msg = "PING was answered with another command's reply"

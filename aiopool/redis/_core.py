@@ -7,6 +7,9 @@ from typing import Any
 
 from redis.exceptions import MaxConnectionsError
 
+from aiopool._errors import PoolError
+from aiopool._idle import Entry
+from aiopool._places import Places
 from aiopool._pool import Pool
 
 from ._connection import Accountable
@@ -26,8 +29,12 @@ class RedisCore(Pool[Accountable]):
 
     async def open(self) -> None:
         """As `Pool.open`; the pool counts as opened by hand."""
-        self._opened_by_hand = True
-        await super().open()
+        before, self._opened_by_hand = self._opened_by_hand, True
+        try:
+            await super().open()
+        except PoolError:  # refused
+            self._opened_by_hand = before
+            raise
 
     async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:
         """As `Pool.aclose` if opened by hand, else as redis-py's: at once, and not for good."""
@@ -50,7 +57,7 @@ class RedisCore(Pool[Accountable]):
         loop = get_running_loop()
         places = self._serve(loop)
         now = loop.time()
-        entry = places.next_idle(now)
+        entry = None if places.line.waiters else places.next_idle(now)
         if entry is None:
             if places.line.waiters or not places.permits.free:
                 msg = "Too many connections"  # redis-py's words
@@ -59,6 +66,8 @@ class RedisCore(Pool[Accountable]):
         places.lend(entry, now)
         entry.task = current_task()
         self._totals.acquired += 1
+        if places.listener is not None:
+            places.listener.acquired(0.0)
         return entry.conn
 
     # ---- all connections -----------------------------------------------------------------------
@@ -70,19 +79,25 @@ class RedisCore(Pool[Accountable]):
 
     def idle_connections(self) -> list[Accountable]:
         """List the idle connections, the longest idle first. To look at, not to use."""
-        places = self._present()
-        return [] if places is None else [entry.conn for entry in places.idle]
-
-    def busy_connections(self) -> list[Accountable]:
-        """List the lent connections and those that are being checked."""
-        places = self._present()
-        entries = [] if places is None else [*places.lent.values(), *places.opener.entries()]
-        return [entry.conn for entry in entries]
+        return self._list(lambda places: list(places.idle))
 
     def lent_connections(self) -> list[Accountable]:
         """List the lent connections."""
-        places = self._present()
-        return [] if places is None else [entry.conn for entry in places.lent.values()]
+        return self._list(lambda places: list(places.lent.values()))
+
+    def busy_connections(self) -> list[Accountable]:
+        """List the lent connections and those that are being checked."""
+        return self._list(lambda places: [*places.lent.values(), *places.opener.entries()])
+
+    def _list(
+        self, entries: Callable[[Places[Accountable]], list[Entry[Accountable]]]
+    ) -> list[Accountable]:
+        places = self._serving
+        return [e.conn for e in entries(places)] if places is not None and places.alive else []
+
+    def refuse_other_threads(self) -> None:
+        """Raise `WrongLoop` if the pool is in use in another thread."""
+        self._present()
 
     def retire(self, conns: Collection[Accountable]) -> None:
         """Retire these, and what is being opened or checked."""

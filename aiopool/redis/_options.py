@@ -36,7 +36,7 @@ def from_url(url: str) -> dict[str, Any]:
         return {**parse_url(url)}
     except ValueError as error:
         message = str(error)
-    if not message.startswith(("Redis URL must", "Invalid value for")):
+    if not message.startswith(("Redis URL must", "Invalid value for", "Port out of range")):
         message = (
             "it can't be read; are special characters in user name and password encoded (%2F)?"
         )

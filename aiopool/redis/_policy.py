@@ -36,9 +36,9 @@ class RedisPolicy(Policy[Accountable]):
             if isinstance(cause, _LASTING):
                 return False
             cause = cause.__cause__ or cause.__context__
-        return (
-            isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError))
-            and failures <= self.retry.get_retries()
+        retries = self.retry.get_retries()
+        return isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)) and (
+            retries < 0 or failures <= retries  # a negative number is redis-py's "for ever"
         )
 
     def may_come_back(self, conn: Accountable, /) -> bool:

@@ -1,7 +1,10 @@
 """`RedisPool`: the pool, with the face of redis-py's own."""
 
 import warnings
+from asyncio import gather
 from collections.abc import Iterable
+from contextlib import suppress
+from copy import deepcopy
 from functools import partial
 from secrets import token_hex
 from types import CoroutineType, EllipsisType
@@ -11,6 +14,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.auth.token import TokenInterface
+from redis.driver_info import DriverInfo
 
 from aiopool._lending import Lending
 from aiopool._limits import text
@@ -106,6 +110,9 @@ class RedisPool(ConnectionPool):
             "legacy_responses": True,
             "decode_responses": False,
         }
+        if not {"driver_info", "lib_name", "lib_version"} & connection_kwargs.keys():
+            # One for all: redis-py reads it from its package's files, else for each connection.
+            defaults["driver_info"] = DriverInfo()
         if issubclass(checked_class(connection_class), Connection):
             defaults |= {"host": "localhost", "port": 6379}
         connection_kwargs = defaults | connection_kwargs
@@ -139,14 +146,16 @@ class RedisPool(ConnectionPool):
             4
         )  # tells this pool's metrics from those of others to this server
         self._policy = policy
-        policy.recorder = Recorder(self, self._core.counts)
+        policy.recorder = Recorder(
+            self.connection_kwargs.get("host", "unknown"),
+            self.connection_kwargs.get("port", 6379),
+            self._pool_id,
+            self._core.counts,
+        )
         try:  # here, not at the first use
-            made = cast("object", self.make_connection())  # a subclass may make anything
+            RedisPool.make_connection(self)
         except TypeError as error:
             raise TypeError(explained(error, type(self), connection_class)) from None
-        if not isinstance(made, Accountable):
-            msg = "make_connection() must return what RedisPool.make_connection() makes"
-            raise TypeError(msg)
         renew_from(connection_kwargs.get("credential_provider"), self)
 
     @classmethod
@@ -274,6 +283,12 @@ class RedisPool(ConnectionPool):
         """Say who has the lent connections, the longest lent first."""
         return self._core.holders()
 
+    def __del__(self) -> None:
+        """Have redis-py's telemetry forget a pool that was dropped."""
+        with suppress(Exception):  # it may not have got far in its constructor
+            assert self._policy.recorder is not None  # noqa: S101 - for the type checkers
+            self._policy.recorder.pool_is_gone()
+
     def __repr__(self) -> str:
         """Show address and state, none of the credentials."""
         return repr(self._core)
@@ -301,7 +316,7 @@ class RedisPool(ConnectionPool):
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Connect a lent connection, and anew if it is no good any more."""
-        if connection.is_connected and not cast("Accountable", connection).may_be_lent():
+        if connection.is_connected and not cast("Accountable", connection).is_sound():
             await connection.disconnect(nowait=True)
         await connection.connect()  # type: ignore[no-untyped-call]  # not typed
 
@@ -312,16 +327,21 @@ class RedisPool(ConnectionPool):
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Retire every connection; lent ones are disconnected at once, under their holders."""
         self.drain()
-        if inuse_connections:
-            for connection in self._core.lent_connections():
-                await connection.disconnect(nowait=True)
+        lent = self._core.lent_connections() if inuse_connections else []
+        results = await gather(
+            *(connection.disconnect(nowait=True) for connection in lent), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     def set_retry(self, retry: Retry) -> None:
         """Set the retry policy of all connections, present and future."""
-        self._policy.retry = checked_retry(retry)
-        self.connection_kwargs["retry"] = retry
+        checked_retry(retry)
+        self._core.retire(())  # what is being opened was made with the old one
+        self._policy.retry = self.connection_kwargs["retry"] = retry
         for connection in [*self._get_free_connections(), *self._get_in_use_connections()]:
-            connection.retry = retry
+            connection.retry = deepcopy(retry)  # as redis-py does for new ones
 
     async def re_auth_callback(self, token: TokenInterface) -> None:
         """Show a new token on every connection: on idle ones at once, on lent ones at their return.
@@ -335,6 +355,7 @@ class RedisPool(ConnectionPool):
 
     async def update_active_connections_for_reconnect(self) -> None:
         """Have lent connections closed on their return."""
+        self._core.refuse_other_threads()
         for connection in self._core.busy_connections():
             connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # not typed
 
@@ -358,6 +379,11 @@ class RedisPool(ConnectionPool):
 
     # What redis-py's part for maintenance notifications asks for. It works on these lists under a
     # lock, since its pools' lists change while it waits. Here it never waits, so it can't be disturbed.
+
+    async def cleanup_moving_notification(self, *args: Any, **kwargs: Any) -> None:
+        """As redis-py's; what is being opened was told of the move, but not of its end."""
+        await super().cleanup_moving_notification(*args, **kwargs)
+        self._core.retire(())
 
     def _get_in_use_connections(self) -> Iterable[AbstractConnection]:
         return self._core.busy_connections()

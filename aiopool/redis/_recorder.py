@@ -5,6 +5,8 @@ between the truth and what was recorded so far, so that the count can't drift.
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.observability import recorder
@@ -17,9 +19,14 @@ from ._at_once import at_once
 class Recorder:
     """A `Listener` that records with redis-py's functions, which never suspend and never raise."""
 
-    def __init__(self, pool: ConnectionPool, count: Callable[[], tuple[int, int]]) -> None:
-        """Record for this pool; `count` gives the numbers of its idle and its lent connections."""
-        self._pool = pool
+    def __init__(
+        self, host: object, port: object, pool_id: str, count: Callable[[], tuple[int, int]]
+    ) -> None:
+        """Record for a pool; `count` gives the numbers of its idle and its lent connections."""
+        # Like a pool as far as its name goes, which is to remain what it was during a move.
+        named = SimpleNamespace(connection_kwargs={"host": host, "port": port}, _pool_id=pool_id)
+        self._named = cast("ConnectionPool", named)
+        self._name: str = get_pool_name(self._named)
         self._count = count
         self._recorded = 0, 0
 
@@ -30,16 +37,16 @@ class Recorder:
 
     def acquired(self, waited: float) -> None:
         """Record the wait."""
-        at_once(recorder.record_connection_wait_time(get_pool_name(self._pool), waited))
+        at_once(recorder.record_connection_wait_time(self._name, waited))
         self._record_counts()
 
-    def returned(self) -> None:
+    def moved(self) -> None:
         """Record the counts."""
         self._record_counts()
 
     def opened(self, took: float) -> None:
         """Record the time that it took."""
-        at_once(recorder.record_connection_create_time(self._pool, took))
+        at_once(recorder.record_connection_create_time(self._named, took))
         self._record_counts()
 
     def closed(self) -> None:
@@ -48,14 +55,19 @@ class Recorder:
 
     def timed_out(self) -> None:
         """Record one more."""
-        at_once(recorder.record_connection_timeout(get_pool_name(self._pool)))
+        at_once(recorder.record_connection_timeout(self._name))
+
+    def pool_is_gone(self) -> None:
+        """Count no connections for it any more."""
+        self._record((0, 0))
 
     def _record_counts(self) -> None:
-        counts = self._count()
+        self._record(self._count())
+
+    def _record(self, counts: tuple[int, int]) -> None:
         for state, now, before in zip(
             (ConnectionState.IDLE, ConnectionState.USED), counts, self._recorded, strict=True
         ):
             if now != before:
-                name = get_pool_name(self._pool)
-                at_once(recorder.record_connection_count(name, state, now - before))
+                at_once(recorder.record_connection_count(self._name, state, now - before))
         self._recorded = counts

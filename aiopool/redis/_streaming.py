@@ -2,7 +2,7 @@
 
 import logging
 from typing import Any, Protocol
-from weakref import ref
+from weakref import WeakKeyDictionary, WeakSet
 
 from redis.auth.token import TokenInterface
 from redis.credentials import StreamingCredentialProvider
@@ -18,6 +18,28 @@ class Renewable(Protocol):
         ...
 
 
+class Fan:
+    """Tells all pools of one provider, for many a provider remembers the last callback only."""
+
+    def __init__(self) -> None:
+        self.pools: WeakSet[Renewable] = WeakSet()
+
+    async def renew(self, token: TokenInterface) -> None:
+        """Show the pools a new token."""
+        for pool in list(self.pools):
+            try:
+                await pool.re_auth_callback(token)
+            except Exception:
+                logger.exception("a pool could not take new credentials")
+
+    async def fail(self, error: Exception) -> None:
+        """Log it, by its type only: what a provider says may quote credentials."""
+        logger.error("credentials could not be renewed: %s", type(error).__name__)
+
+
+_fans: WeakKeyDictionary[StreamingCredentialProvider, Fan] = WeakKeyDictionary()
+
+
 def renew_from(provider: object, pool: Renewable) -> None:
     """Have a provider that renews its tokens tell the pool, which it does not keep alive.
 
@@ -25,16 +47,11 @@ def renew_from(provider: object, pool: Renewable) -> None:
     """
     if not isinstance(provider, StreamingCredentialProvider):
         return
-    weakly = ref(pool)
-
-    async def renew(token: TokenInterface) -> None:
-        if (pool := weakly()) is not None:
-            await pool.re_auth_callback(token)
-
-    async def tell(error: Exception) -> None:
-        # By its type only: what a provider says may quote credentials.
-        logger.error("credentials could not be renewed: %s", type(error).__name__)
-
+    try:
+        fan = _fans.setdefault(provider, Fan())
+    except TypeError:  # it can't be hashed, or weakly referenced
+        fan = Fan()
+    fan.pools.add(pool)
     awaited: Any = provider  # what it calls it awaits, but redis-py's types don't say so
-    awaited.on_next(renew)
-    awaited.on_error(tell)
+    awaited.on_next(fan.renew)
+    awaited.on_error(fan.fail)

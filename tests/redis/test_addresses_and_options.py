@@ -151,20 +151,25 @@ def test_a_connection_class_that_is_none_of_redis_asyncio_is_a_type_error(kind):
         RedisPool(connection_class=kind)
 
 
-def test_a_subclass_may_change_what_is_made_but_not_make_something_else():
+async def test_a_subclass_may_change_what_is_made_but_not_make_something_else(server):
     class Named(RedisPool):
+        def __init__(self, name: str, **options) -> None:
+            super().__init__(**options)
+            self.made_name = name
+
         def make_connection(self):
             conn = super().make_connection()
-            conn.client_name = "named"
+            conn.client_name = self.made_name
             return conn
 
     class Foreign(RedisPool):
         def make_connection(self):
             return Connection(**self.connection_kwargs)
 
-    assert Named().make_connection().client_name == "named"
+    async with Named("x", host="127.0.0.1", port=server.port, **STRICT) as pool:
+        assert await pool.client().client_getname() == "x"
     with pytest.raises(TypeError, match=r"^make_connection\(\) must return what"):
-        Foreign()
+        await Foreign(host="127.0.0.1", port=server.port).client().ping()
 
 
 def test_queue_class_is_taken_with_a_word_that_it_means_nothing():

@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
-from redis.maint_notifications import MaintenanceState, MaintNotificationsConfig
+from redis.maint_notifications import (
+    MaintenanceState,
+    MaintNotificationsConfig,
+    NodeMovingNotification,
+)
 from servers import HIREDIS, PYTHON, STRICT, Server, eventually
 
 from aiopool import RedisPool
@@ -173,6 +177,28 @@ async def test_after_the_move_the_pool_is_as_before(front: Front, parser):
             await eventually(lambda: pool.connection_kwargs["host"] == OLD, "the move is over")
             assert (conn.host, conn.socket_timeout) == (OLD, 5)
             assert conn.maintenance_state is MaintenanceState.NONE
+
+
+async def test_what_opens_while_a_move_ends_is_not_lent(front: Front):
+    async with pool_at(front, max_size=1) as pool:
+        moving = NodeMovingNotification(1, NEW, front.port, 60)
+        await pool.apply_moving_notification(
+            moving, MaintNotificationsConfig(), None, run_proactive_reconnect=True
+        )
+        front.gate.clear()
+        waiting = asyncio.create_task(pool.acquire())
+        await eventually(lambda: pool.stats().opening, "one is being opened")
+        await pool.cleanup_moving_notification(
+            hash(moving), reset_relaxed_timeout=True, reset_host_address=True
+        )
+        front.gate.set()
+        conn = await waiting
+        assert (conn.host, conn.socket_timeout, conn.maintenance_state) == (
+            OLD,
+            5,
+            MaintenanceState.NONE,
+        )
+        await pool.release(conn)
 
 
 async def test_a_move_without_an_address_is_followed_halfway_through_its_time(front: Front):

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from redis.auth.token import SimpleToken
 from redis.event import (
     AsyncAfterConnectionReleasedEvent,
     AsyncEventListenerInterface,
@@ -82,6 +83,55 @@ async def test_a_connection_that_is_not_kept_is_announced_to_nobody(server):
             await conn.send_command("SUBSCRIBE", "news")
         await pool.aclose()
         assert listener.heard == []
+
+
+async def test_a_listener_that_leaves_debts_costs_the_connection_also_if_a_token_is_new(server):
+    class Messy(AsyncEventListenerInterface):
+        async def listen(self, event) -> None:
+            await event.connection.send_command("MULTI")
+            assert await event.connection.read_response() == b"OK"
+
+    server.run("ACL", "SETUSER", "renewed", "on", ">word", "~*", "&*", "+@all")
+    dispatcher = EventDispatcher({AsyncAfterConnectionReleasedEvent: [Messy()]})
+    async with RedisPool(server.url, event_dispatcher=dispatcher, max_size=1, **STRICT) as pool:
+        conn = await pool.acquire()
+        await pool.re_auth_callback(SimpleToken("word", -1, -1, {"oid": "renewed"}))
+        await pool.release(conn)
+        assert await pool.client().get("mykey") is None
+        assert pool.stats().closed == {"dirty": 1}
+    server.run("ACL", "DELUSER", "renewed")
+
+
+async def test_what_a_listener_itself_lends_and_returns_is_not_announced(server):
+    class Busy(AsyncEventListenerInterface):
+        heard = 0
+
+        async def listen(self, event) -> None:  # noqa: ARG002 - the interface's
+            self.heard += 1
+            await client.incr("heard")
+
+    listener = Busy()
+    dispatcher = EventDispatcher({AsyncAfterConnectionReleasedEvent: [listener]})
+    async with RedisPool(server.url, event_dispatcher=dispatcher, max_size=3, **STRICT) as pool:
+        client = pool.client()
+        for _ in range(5):
+            await client.ping()
+        await eventually(
+            lambda: pool.stats().checking == 0 and pool.stats().lent == 0, "it is quiet again"
+        )
+        assert (listener.heard, server.run("GET", "heard")) == (5, "5")
+        assert pool.stats().closed == {}
+
+
+async def test_callers_do_not_wait_for_a_slow_listener_if_another_connection_can_be_opened(server):
+    listener = Listener()
+    dispatcher = dispatcher_to(listener)
+    async with RedisPool(server.url, event_dispatcher=dispatcher, timeout=0.7, **STRICT) as pool:
+        conn = await pool.acquire()
+        await pool.release(conn)
+        async with pool.connection() as other:
+            assert other is not conn
+        listener.gate.set()
 
 
 async def test_with_redis_pys_own_listener_only_a_release_costs_no_detour(server):

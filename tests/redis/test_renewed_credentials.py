@@ -197,3 +197,61 @@ async def test_a_subscriber_authenticates_itself_and_its_pool(
             await eventually(lambda: pool.stats().checking == 0, "the idle one has authenticated")
             assert count() == 2
         assert pool.stats().closed == {"unusable": 1}
+
+
+class Forgetful(Provider):
+    """Remembers the last callback only, as redis-entraid's."""
+
+    def on_next(self, callback):
+        self.listeners = [callback]
+
+
+@pytest.fixture
+def forgetful(server: Server):
+    provider = Forgetful(server, "first")
+    yield provider
+    server.run("ACL", "DELUSER", USER)
+
+
+async def test_all_pools_of_a_provider_are_told_though_it_remembers_one_callback(
+    server: Server, forgetful: Forgetful, count, caplog
+):
+    class Failing(RedisPool):
+        async def re_auth_callback(self, token) -> None:  # noqa: ARG002 - redis-py's
+            raise RuntimeError("not now")
+
+    options = {"credential_provider": forgetful, **STRICT}
+    failing = Failing(server.url, **options)
+    async with RedisPool(server.url, **options) as one, RedisPool(server.url, **options) as other:
+        await one.warm(1)
+        await other.warm(2)
+        RedisPool(server.url, **options)
+        gc.collect()
+        await forgetful.renew("second")
+        await eventually(lambda: one.stats().idle == 1 and other.stats().idle == 2, "all are back")
+        assert count() == 3
+    assert "a pool could not take new credentials" in caplog.text
+    await failing.aclose()
+
+
+async def test_what_is_no_token_is_refused_and_changes_nothing(server: Server, provider: Provider):
+    async with RedisPool(server.url, credential_provider=provider, **STRICT) as pool:
+        await pool.warm(1)
+        for wrong in (None, 5):
+            with pytest.raises(AttributeError):
+                await pool.re_auth_callback(wrong)
+        await provider.renew("second")
+        await eventually(lambda: pool.stats().idle, "a good one is shown")
+        assert pool.stats().closed == {}
+
+
+async def test_a_token_refused_while_a_connection_opens_costs_the_caller_no_error(
+    server: Server, provider: Provider
+):
+    async with RedisPool(server.url, credential_provider=provider, **STRICT) as pool:
+        opening = asyncio.create_task(pool.acquire())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await pool.re_auth_callback(SimpleToken("wrong", -1, -1, {"oid": USER}))
+        await pool.release(await opening)
+        assert pool.stats().closed == {"check_failed": 1}

@@ -1,12 +1,24 @@
 """redis-py's own telemetry shows our pools as they are."""
 
 import asyncio
+import gc
+import warnings
 
 import pytest
 from metrics import Telemetry
+from redis.event import (
+    AsyncAfterConnectionReleasedEvent,
+    AsyncEventListenerInterface,
+    EventDispatcher,
+)
 from servers import STRICT, Server, eventually
 
 from aiopool import PoolTimeout, RedisPool
+
+
+class Listener(AsyncEventListenerInterface):
+    async def listen(self, event) -> None:  # noqa: ARG002 - the interface's
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -49,6 +61,30 @@ async def test_the_counts_are_those_of_the_pool_at_every_moment(server: Server, 
         await asyncio.gather(*(pool.client().ping() for _ in range(20)))
         agree()
     assert agree() == (0, 0)
+
+
+async def test_also_of_what_listeners_hold_of_what_moves_and_of_what_is_dropped(
+    server: Server, telemetry
+):
+    dispatcher = EventDispatcher({AsyncAfterConnectionReleasedEvent: [Listener()]})
+    pool = RedisPool(server.url, event_dispatcher=dispatcher, **STRICT)
+    name = f"127.0.0.1:{server.port}_{pool._pool_id}"
+    stats = pool.stats
+    async with pool.connection():
+        assert telemetry.counts(name) == (0, 1)
+    await eventually(lambda: stats().idle, "the listener has been told")
+    assert telemetry.counts(name) == (1, 0)
+    conn = pool.get_available_connection()
+    assert telemetry.counts(name) == (0, 1)
+    pool.connection_kwargs["host"] = "localhost"  # as during a move
+    await pool.release(conn)
+    await eventually(lambda: stats().idle, "the listener has been told")
+    assert telemetry.counts(name) == (1, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        pool = conn = stats = None
+        gc.collect()
+    assert telemetry.counts(name) == (0, 0)
 
 
 async def test_times_timeouts_and_closings_are_recorded(server: Server, telemetry):
