@@ -430,12 +430,15 @@ async def test_a_pool_without_limits_on_time_waits_for_ever_if_asked_to(make_poo
     await waiter
 
 
-@pytest.mark.skipif(
-    not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 is the first with eager tasks"
-)
-async def test_eager_tasks_that_open_or_check_in_no_time_are_kept_in_the_books(make_pool):
+TASK_FACTORIES = {"usual": None}
+if hasattr(asyncio, "eager_task_factory"):  # Python 3.12 is the first with eager tasks
+    TASK_FACTORIES["eager"] = asyncio.eager_task_factory
+
+
+@pytest.mark.parametrize("factory", TASK_FACTORIES.values(), ids=TASK_FACTORIES)
+async def test_tasks_that_open_or_check_in_no_time_are_kept_in_the_books(make_pool, factory):
     pool, connector = make_pool(max_size=3)
-    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    asyncio.get_running_loop().set_task_factory(factory)
     for _ in range(2):  # first opened, then checked
         conns = await asyncio.gather(*(pool.acquire() for _ in range(3)))
         for conn in conns:

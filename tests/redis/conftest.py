@@ -5,6 +5,7 @@ import gc
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,8 +22,23 @@ else:
     LOOPS["uvloop"] = uvloop.new_event_loop
 
 
+def _eager(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.AbstractEventLoop:
+    loop = new_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+EAGER_LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {}
+if hasattr(asyncio, "eager_task_factory"):  # Python 3.12 is the first with eager tasks
+    EAGER_LOOPS = {f"{name}-eager": partial(_eager, new_loop) for name, new_loop in LOOPS.items()}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "eager: run with eager tasks as well, where there are any")
+
+
 def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature
-    return LOOPS
+    return LOOPS | EAGER_LOOPS if item.get_closest_marker("eager") else LOOPS
 
 
 # ---- servers -------------------------------------------------------------------------------------

@@ -575,6 +575,11 @@ class Overriding(RedisPool):
         return Connection()
 
 
+@case("make_connection() makes another kind")
+async def _(stage: Stage) -> Exception:
+    return await stage.fails(Overriding().acquire())
+
+
 MISTAKES: dict[str, Callable[[], object]] = {
     "An option is out of range": lambda: RedisPool(max_size=0),
     "An option is of the wrong type": lambda: RedisPool(timeout="5"),
@@ -584,7 +589,6 @@ MISTAKES: dict[str, Callable[[], object]] = {
     "The size is given twice": lambda: RedisPool(max_connections=20, max_size=10),
     "The retry is of the wrong kind": lambda: RedisPool(retry=3),
     "The connection class is of the wrong kind": lambda: RedisPool(connection_class="TLS"),
-    "make_connection() makes another kind": Overriding,
     "The URL is not a Redis URL": lambda: RedisPool("localhost:6379"),
     "The URL can't be read": lambda: RedisPool("redis://user:sec/ret@localhost:6379"),
     "A client is told how to connect": lambda: RedisPool().client(decode_responses=True),

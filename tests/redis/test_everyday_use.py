@@ -13,6 +13,8 @@ from servers import STRICT, WIRES, Server, eventually
 
 from aiopool import RedisPool
 
+pytestmark = pytest.mark.eager
+
 
 def reused(pool: RedisPool) -> bool:
     """Whether all there was to do was done on one connection, which is back and good."""
