@@ -90,6 +90,10 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(listener.getsockname()[1])
 
 
+class PortTakenError(Exception):
+    """Another server was faster."""
+
+
 class Server:
     """A Redis server in a folder of its own, on a TCP port and a unix socket."""
 
@@ -106,7 +110,12 @@ class Server:
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._admin: redis.Redis | None = None
-        self.start()
+        for _ in range(3):
+            try:
+                return self.start()
+            except PortTakenError:  # since it was found free
+                self.port = free_port(host)
+        pytest.fail("every port that was free is taken when a server wants it")
 
     # ---- addresses ---------------------------------------------------------------------------
 
@@ -153,10 +162,18 @@ class Server:
     def _answers(self, *, loaded: bool) -> bool:
         if not self.running:
             log = self._log.read_text() if self._log.exists() else "(it wrote no log)"
+            if "Address already in use" in log:
+                self._log.unlink()
+                raise PortTakenError
             self.destroy()
             pytest.fail(f"redis-server ended at once:\n{log}")
         try:
-            self._connect().ping()
+            admin = self._connect()
+            # It may be somebody else's, who was faster to take the port.
+            if admin.info("server")["process_id"] != self._process.pid:
+                self._disconnect()
+                return False
+            admin.ping()
         except redis.BusyLoadingError:
             return not loaded
         except redis.ConnectionError:

@@ -89,10 +89,13 @@ async def test_a_connection_that_authenticates_anew_is_lent_to_nobody(kind, serv
     async with pool_of(kind, server, max_connections=2) as pool:
         conn = await pool.get_connection()
         await pool.re_auth_callback(SimpleToken("word", -1, -1, {"oid": "renewed"}))
-        release = asyncio.ensure_future(pool.release(conn))
+        with server.frozen():  # so that no answer comes before the other one asks
+            release = asyncio.ensure_future(pool.release(conn))
+            await asyncio.sleep(0.02)
+            asking = asyncio.ensure_future(echo(pool, b"mine"))
+            await asyncio.sleep(0.02)
         try:
-            await asyncio.sleep(0)
-            assert await echo(pool, b"mine") == b"mine"
+            assert await asking == b"mine"
         finally:
             with contextlib.suppress(redis.exceptions.ConnectionError):
                 await release
