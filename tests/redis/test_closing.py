@@ -61,6 +61,7 @@ async def test_subscribers_of_two_lives_of_a_pool_can_be_closed(server: Server):
 async def test_a_command_under_way_fails_at_once_though_it_would_be_retried(server: Server):
     pool = RedisPool(server.url)
     client = pool.client()
+    await client.ping()
     pool.set_retry(client.get_retry())
     waiting = asyncio.create_task(client.blpop("nothing", timeout=60))
     await eventually(server.clients, "it waits")

@@ -353,7 +353,8 @@ async def test_what_is_lent_when_such_a_pool_is_closed_is_cut_at_once_and_stays_
     assert await single.ping()
     waiting = asyncio.create_task(client.blpop("nothing", timeout=60))
     await eventually(lambda: len(server.clients()) == 3, "all are connected")
-    await pool.aclose()
+    async with asyncio.timeout(2):
+        await pool.aclose()
     await eventually(lambda: not server.clients(), "nothing is left on the server")
     with pytest.raises(redis.exceptions.ConnectionError, match="has closed this connection"):
         await subscriber.get_message(timeout=1)

@@ -201,6 +201,31 @@ async def test_what_opens_while_a_move_ends_is_not_lent(front: Front):
         await pool.release(conn)
 
 
+async def test_a_move_of_another_address_changes_nothing(front: Front):
+    async with pool_at(front) as pool:
+        await pool.warm(3)
+        lent = await pool.acquire()
+        idle = pool._available_connections
+        await pool.run_proactive_reconnect("10.0.0.1")
+        await pool.release(lent)
+        assert pool._available_connections == [*idle, lent]
+        assert pool.stats().closed == {}
+
+
+async def test_a_connection_under_check_is_told_of_maintenance_too(front: Front):
+    async with pool_at(front, max_size=1, check_after=0.0) as pool:
+        await pool.warm(1)
+        front.gate.clear()
+        waiting = asyncio.create_task(pool.acquire())
+        await eventually(lambda: pool.stats().checking, "it is checked")
+        await pool.update_connections_settings(relaxed_timeout=9.0)
+        front.gate.set()
+        conn = await waiting
+        assert conn.socket_timeout == 9
+        await pool.release(conn)
+        assert pool.stats().opened == 1
+
+
 async def test_a_move_without_an_address_is_followed_halfway_through_its_time(front: Front):
     async with pool_at(front, max_size=2) as pool:
         await pool.warm(2)

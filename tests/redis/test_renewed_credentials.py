@@ -255,3 +255,13 @@ async def test_a_token_refused_while_a_connection_opens_costs_the_caller_no_erro
         await pool.re_auth_callback(SimpleToken("wrong", -1, -1, {"oid": USER}))
         await pool.release(await opening)
         assert pool.stats().closed == {"check_failed": 1}
+
+
+async def test_a_new_connection_is_not_shown_the_token_that_its_provider_gave_it(
+    server: Server, provider: Provider, count
+):
+    async with RedisPool(server.url, credential_provider=provider, check_after=0, **STRICT) as pool:
+        await provider.renew("second")
+        await pool.warm(1)
+        await pool.client().ping()  # after a check
+        assert count() == 0
