@@ -64,7 +64,7 @@ async def test_a_command_under_way_fails_at_once_though_it_would_be_retried(serv
     await client.ping()
     pool.set_retry(client.get_retry())
     waiting = asyncio.create_task(client.blpop("nothing", timeout=60))
-    await eventually(server.clients, "it waits")
+    await eventually(lambda: any("b" in peer["flags"] for peer in server.clients()), "it waits")
     await pool.aclose()
     async with asyncio.timeout(1):
         with pytest.raises(redis.exceptions.ConnectionError):
