@@ -17,7 +17,7 @@ from redis.auth.token import TokenInterface
 from redis.driver_info import DriverInfo
 
 from aiopool._lending import Lending
-from aiopool._limits import text
+from aiopool._limits import text, whole
 from aiopool._stats import Holder, Stats
 
 from ._announcing import AnnouncingCore
@@ -95,6 +95,7 @@ class RedisPool(ConnectionPool):
             timeout = said.pop("timeout", timeout)
             connection_kwargs |= said
         if max_connections is not None:
+            whole("max_connections", max_connections, 1)
             if max_size not in {None, max_connections}:
                 msg = f"max_connections={max_connections} contradicts max_size={max_size}"
                 raise ValueError(msg)
@@ -266,7 +267,7 @@ class RedisPool(ConnectionPool):
 
     @max_connections.setter
     def max_connections(self, value: int) -> None:
-        self.resize(max_size=value)
+        self.resize(max_size=whole("max_connections", value, 1))
 
     # ---- what it tells -----------------------------------------------------------------------
 

@@ -215,8 +215,7 @@ def test_a_client_of_the_pool_can_not_be_told_how_to_connect(options):
     ],
 )
 def test_options_out_of_range_are_refused_by_name_and_range(option, value):
-    name = "max_size" if option == "max_connections" else option
-    with pytest.raises(ValueError, match=f"{name}={value} is out of range"):
+    with pytest.raises(ValueError, match=f"{option}={value} is out of range"):
         RedisPool(**{option: value})
 
 

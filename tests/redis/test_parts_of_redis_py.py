@@ -103,7 +103,7 @@ async def test_max_connections_is_max_size_and_can_be_set(server):
         assert (pool.stats().max_size, pool.stats().size, pool.max_connections) == (2, 2, 2)
         pool.resize(max_size=5)
         assert pool.max_connections == 5
-        with pytest.raises(ValueError, match="max_size=0 is out of range"):
+        with pytest.raises(ValueError, match="max_connections=0 is out of range"):
             pool.max_connections = 0
 
 
