@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import inspect
 import os
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -31,6 +33,11 @@ def _eager(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.Abstrac
 EAGER_LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {}
 if hasattr(asyncio, "eager_task_factory"):  # Python 3.12 is the first with eager tasks
     EAGER_LOOPS = {f"{name}-eager": partial(_eager, new_loop) for name, new_loop in LOOPS.items()}
+    # From 3.13 on uvloop says more to a task factory than the first versions of 3.13 understand. (And
+    # anyio knows an eager task factory by its code, so no other would do.)
+    understands = "eager_start" in inspect.signature(asyncio.eager_task_factory).parameters
+    if sys.version_info >= (3, 13) and not understands:
+        EAGER_LOOPS.pop("uvloop-eager", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
