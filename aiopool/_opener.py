@@ -123,6 +123,8 @@ class Opener(Generic[C]):
     @property
     def coming(self) -> int:
         """How many connections can be counted on to be ready soon."""
+        if not self._opening and not self._checking:
+            return 0
         now = self._loop.time()
         return self.checks_coming + sum(
             begun + COUNTED_ON > now for begun in self._opening.values()
@@ -143,11 +145,13 @@ class Opener(Generic[C]):
         while self._permits.free and self._has_room() and self._owner.wants_more():
             if now < self._not_before:
                 self._alarm.at(self._not_before)
-                return
+                break
             self._permits.take()
             task = self._spawn(self._connector.open, OPEN_LIMIT, "aiopool-open")
             self._opening[task] = now
             task.add_done_callback(self._opening_ended)
+        if not self._opening and not self._checking:
+            return
         for late in (
             *(begun + COUNTED_ON for begun in self._opening.values()),
             *(entry.checked_at + CHECK_COUNTED_ON for entry in self._checking.values()),
