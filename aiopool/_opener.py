@@ -27,8 +27,9 @@ T = TypeVar("T")
 OPEN_LIMIT = 30.0
 CHECK_LIMIT = 1.0
 
-# An opening, or a check, under way for longer is not counted on any more: if it hangs, whoever waits
-# needs another.
+# An opening under way for longer is not counted on any more: if it hangs, whoever waits needs another.
+# Nor is a check that takes longer than this or than the last opening took, for then another would be
+# there sooner.
 COUNTED_ON = 2.0
 CHECK_COUNTED_ON = 0.1
 
@@ -104,6 +105,7 @@ class Opener(Generic[C]):
         self._checking: dict[asyncio.Task[None], Entry[C]] = {}
         self._drained: set[asyncio.Task[C]] = set()  # openings whose result is not wanted any more
         self._doubted: set[asyncio.Task[C]] = set()  # those whose result is to be checked
+        self._check_counted_on = CHECK_COUNTED_ON
         self._not_before = 0.0
         self._failed_at = 0.0
         self._alarm = Alarm(loop, weakly(self._late))
@@ -133,8 +135,13 @@ class Opener(Generic[C]):
     @property
     def checks_coming(self) -> int:
         """How many checks can be counted on to end soon."""
-        now = self._loop.time()
-        return sum(entry.checked_at + CHECK_COUNTED_ON > now for entry in self._checking.values())
+        counted_since = self._loop.time() - self._check_counted_on
+        late = 0
+        for entry in self._checking.values():  # in the order of their beginnings
+            if entry.checked_at > counted_since:
+                break
+            late += 1
+        return len(self._checking) - late
 
     def ensure(self) -> None:
         """Begin the openings that are wanted, as far as permits, limit and pause allow.
@@ -150,14 +157,13 @@ class Opener(Generic[C]):
             task = self._spawn(self._connector.open, OPEN_LIMIT, "aiopool-open")
             self._opening[task] = now
             task.add_done_callback(self._opening_ended)
-        if not self._opening and not self._checking:
-            return
-        for late in (
-            *(begun + COUNTED_ON for begun in self._opening.values()),
-            *(entry.checked_at + CHECK_COUNTED_ON for entry in self._checking.values()),
-        ):
-            if late > now:
-                self._alarm.at(late)
+        for begun in self._opening.values():
+            if begun + COUNTED_ON > now:
+                self._alarm.at(begun + COUNTED_ON)
+        for entry in self._checking.values():
+            if entry.checked_at + self._check_counted_on > now:
+                self._alarm.at(entry.checked_at + self._check_counted_on)
+                break
 
     def _late(self) -> None:
         self._owner.stir()
@@ -190,10 +196,6 @@ class Opener(Generic[C]):
     def doubt(self) -> None:
         """Have what is being opened checked before it is lent."""
         self._doubted.update(self._opening)
-
-    def runs(self, task: "asyncio.Task[Any] | None") -> bool:
-        """Whether this is one of the tasks that check."""
-        return task in self._checking
 
     def stop(self) -> None:
         """Cancel what is under way."""
@@ -237,6 +239,7 @@ class Opener(Generic[C]):
             self._permits.give()
             close_quietly(self._connector, task.result())
         elif self._owner.opened(task.result(), took, doubted):
+            self._check_counted_on = max(CHECK_COUNTED_ON, took)
             self.failures = 0
             self.last_error = None
             self._not_before = now + took * SHARE_OF_OPENING

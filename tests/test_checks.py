@@ -72,6 +72,18 @@ async def test_a_caller_whose_check_takes_long_gets_another_connection_meanwhile
     assert (pool.stats().checking, connector.opens.calls) == (1, 2)
 
 
+async def test_where_openings_take_long_a_check_may_take_as_long(make_pool):
+    pool, connector = make_pool(max_size=9)
+    connector.opens.usual = slow(0.5)
+    conns = await asyncio.gather(*(pool.acquire() for _ in range(4)))
+    for conn in conns:
+        await pool.release(conn)
+    await asyncio.sleep(60)
+    connector.checks.usual = slow(0.4)
+    assert set(await asyncio.gather(*(pool.acquire() for _ in range(4)))) == set(conns)
+    assert connector.opens.calls == 4
+
+
 async def test_a_caller_whose_check_takes_long_has_the_next_idle_one_checked(make_pool):
     pool, connector = make_pool(max_size=2)
     conns = await idle_for(pool, 2, 60.0)

@@ -1,6 +1,5 @@
 """Releases told to the listeners of redis-py's `AsyncAfterConnectionReleasedEvent`."""
 
-from asyncio import current_task
 from math import inf
 from typing import Any
 
@@ -9,7 +8,7 @@ from redis.event import AsyncAfterConnectionReleasedEvent, AsyncReAuthConnection
 from aiopool._places import Places
 
 from ._connection import Accountable
-from ._connector import RedisConnector
+from ._connector import RedisConnector, announcing
 from ._core import RedisCore
 from ._policy import RedisPolicy
 
@@ -30,8 +29,7 @@ class AnnouncingCore(RedisCore):
     def _take_back(self, places: Places[Accountable], conn: Accountable) -> bool:
         entry = places.lent.get(id(conn))
         # What a listener itself lends and gives back is announced to nobody, or it would never end.
-        inner = places.opener.runs(current_task())
-        if entry is not None and not inner and _listened_to(self._dispatcher):
+        if entry is not None and not announcing.get() and _listened_to(self._dispatcher):
             conn.released = True
             entry.fresh_until = -inf
         return super()._take_back(places, conn)

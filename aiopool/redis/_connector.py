@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextvars import ContextVar
 from secrets import token_hex
 from typing import cast
 
@@ -10,11 +11,14 @@ from redis.auth.token import TokenInterface
 from redis.backoff import NoBackoff
 from redis.event import AsyncAfterConnectionReleasedEvent, EventDispatcherInterface
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from ._connection import Accountable
 
 logger = logging.getLogger("aiopool")
+
+# True in the tasks of listeners to releases, and in those that they begin.
+announcing: ContextVar[bool] = ContextVar("announcing", default=False)
 
 
 class RedisConnector:
@@ -65,6 +69,7 @@ class RedisConnector:
         if self._dispatcher is None or not conn.released:
             return False
         conn.released = False
+        announcing.set(True)
         event: object = AsyncAfterConnectionReleasedEvent(conn)  # type: ignore[no-untyped-call]  # not typed
         try:
             await self._dispatcher.dispatch_async(event)
@@ -94,8 +99,12 @@ async def _ping(conn: Accountable) -> None:
     try:
         await conn.send_command("PING", nonce, check_health=False)
         reply = await conn.read_response()
-    except ResponseError:  # no permission, busy with a script: an answer all the same
+    except NoPermissionError:  # an answer all the same
         return
+    except ResponseError as error:
+        if str(error).startswith("BUSY "):  # with a script: likewise
+            return
+        raise
     if reply not in (nonce, nonce.encode()):
         msg = "PING was answered with another command's reply"
         raise RedisConnectionError(msg)

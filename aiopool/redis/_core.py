@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.exceptions import MaxConnectionsError
 
-from aiopool._errors import PoolError
+from aiopool._errors import WrongLoop
 from aiopool._idle import Entry
 from aiopool._places import Places
 from aiopool._pool import Pool
@@ -32,18 +32,19 @@ class RedisCore(Pool[Accountable]):
         before, self._opened_by_hand = self._opened_by_hand, True
         try:
             await super().open()
-        except PoolError:  # refused
+        except WrongLoop:
             self._opened_by_hand = before
             raise
 
     async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:
         """As `Pool.aclose` if opened by hand, else as redis-py's: at once, and not for good."""
+        for_good = self._opened_by_hand
         if timeout is ...:
-            timeout = 5.0 if self._opened_by_hand else 0.0
+            timeout = 5.0 if for_good else 0.0
         try:
             await super().aclose(timeout)
         finally:
-            self._closed &= self._opened_by_hand
+            self._closed &= for_good
 
     # ---- lending without waiting ---------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import logging
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet, finalize
 
 from redis.auth.token import TokenInterface
 from redis.credentials import StreamingCredentialProvider
@@ -37,7 +37,7 @@ class Fan:
         logger.error("credentials could not be renewed: %s", type(error).__name__)
 
 
-_fans: WeakKeyDictionary[StreamingCredentialProvider, Fan] = WeakKeyDictionary()
+_fans: dict[int, Fan] = {}  # by id() of the provider, which may be equal to another
 
 
 def renew_from(provider: object, pool: Renewable) -> None:
@@ -47,10 +47,10 @@ def renew_from(provider: object, pool: Renewable) -> None:
     """
     if not isinstance(provider, StreamingCredentialProvider):
         return
-    try:
-        fan = _fans.setdefault(provider, Fan())
-    except TypeError:  # it can't be hashed, or weakly referenced
-        fan = Fan()
+    fan = _fans.get(id(provider))
+    if fan is None:
+        fan = _fans[id(provider)] = Fan()
+        finalize(provider, _fans.pop, id(provider), None).atexit = False
     fan.pools.add(pool)
     awaited: Any = provider  # what it calls it awaits, but redis-py's types don't say so
     awaited.on_next(fan.renew)

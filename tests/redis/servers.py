@@ -383,6 +383,7 @@ class Talker(Listener):
     def __init__(self) -> None:
         self.mute = threading.Event()  # while set, ECHO is heard but not answered
         self.postscript = b""  # follows each reply to ECHO, in the same packet
+        self.pong = b"+OK\r\n"  # the reply to PING
         self.heard: list[list[bytes]] = []
         super().__init__()
 
@@ -411,6 +412,8 @@ class Talker(Listener):
                 return b"$%d\r\n%b\r\n%b" % (len(what), what, self.postscript)
             case [b"CLIENT", *_]:
                 return b"-ERR unknown\r\n"
+            case [b"PING", *_]:
+                return self.pong
         return b"+OK\r\n"
 
     def say(self, data: bytes) -> None:

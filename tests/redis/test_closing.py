@@ -50,6 +50,20 @@ async def test_who_reconnects_while_the_pool_is_closed_gets_an_error_of_redis_py
     await eventually(lambda: not server.clients(), "nothing is left on the server")
 
 
+async def test_a_pool_closed_while_it_is_opened_by_hand_stays_closed(server: Server):
+    pool = RedisPool(server.url, min_size=1, **STRICT)
+    opening = asyncio.create_task(pool.open())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await pool.aclose()
+    with pytest.raises(redis.exceptions.ConnectionError, match="closed"):
+        await opening
+    for _ in range(2):
+        with pytest.raises(redis.exceptions.ConnectionError, match="is closed"):
+            await pool.client().ping()
+        await pool.aclose()
+
+
 async def test_subscribers_of_two_lives_of_a_pool_can_be_closed(server: Server):
     pool = RedisPool(server.url, **STRICT)
     client = Redis(connection_pool=pool)

@@ -108,7 +108,7 @@ async def test_what_a_listener_itself_lends_and_returns_is_not_announced(server)
 
         async def listen(self, event) -> None:  # noqa: ARG002 - the interface's
             self.heard += 1
-            await client.incr("heard")
+            await asyncio.create_task(client.incr("heard"))
 
     listener = Busy()
     dispatcher = EventDispatcher({AsyncAfterConnectionReleasedEvent: [listener]})

@@ -272,3 +272,17 @@ async def test_a_command_cancelled_while_the_event_loop_was_blocked_is_answered_
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await only_mine(pool, 3)
+
+
+async def test_an_error_that_nobody_asked_for_does_not_pass_for_the_answer_to_a_check(
+    talker: Talker,
+):
+    async with RedisPool(talker.url, max_size=1, check_after=0.0, protocol=3, **STRICT) as pool:
+        before = await pool.acquire()
+        await pool.release(before)
+        talker.pong = b"-ERR the backend went away\r\n"
+        async with pool.connection() as conn:
+            assert conn is not before
+            await conn.send_command("ECHO", "mine")
+            assert await conn.read_response() == b"mine"
+        assert pool.stats().closed == {"check_failed": 1}
