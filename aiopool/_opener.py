@@ -108,7 +108,7 @@ class Opener(Generic[C]):
         self._check_counted_on = CHECK_COUNTED_ON
         self._not_before = 0.0
         self._failed_at = 0.0
-        self._alarm = Alarm(loop, weakly(self._late))
+        self._alarm = Alarm(loop, weakly(owner.stir))
         self.failures = 0  # in a row
         self.last_error: Exception | None = None
 
@@ -164,9 +164,6 @@ class Opener(Generic[C]):
             if entry.checked_at + self._check_counted_on > now:
                 self._alarm.at(entry.checked_at + self._check_counted_on)
                 break
-
-    def _late(self) -> None:
-        self._owner.stir()
 
     def _has_room(self) -> bool:
         """Whether one more may be under way.

@@ -96,10 +96,6 @@ class RedisCore(Pool[Accountable]):
         places = self._serving
         return [e.conn for e in entries(places)] if places is not None and places.alive else []
 
-    def refuse_other_threads(self) -> None:
-        """Raise `WrongLoop` if the pool is in use in another thread."""
-        self._present()
-
     def retire(self, conns: Collection[Accountable]) -> None:
         """Retire these, and what is being opened or checked."""
         if (places := self._present()) is not None:

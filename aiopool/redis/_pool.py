@@ -143,9 +143,8 @@ class RedisPool(ConnectionPool):
             retry=retry,
             **connection_kwargs,
         )
-        self._pool_id = token_hex(
-            4
-        )  # tells this pool's metrics from those of others to this server
+        # Tells this pool's metrics from those of others to the same server.
+        self._pool_id = token_hex(4)
         self._policy = policy
         policy.recorder = Recorder(
             self.connection_kwargs.get("host", "unknown"),
@@ -317,7 +316,7 @@ class RedisPool(ConnectionPool):
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Connect a lent connection, and anew if it is no good any more."""
-        if connection.is_connected and not cast("Accountable", connection).is_sound():
+        if isinstance(connection, Accountable) and not connection.is_sound():
             await connection.disconnect(nowait=True)
         await connection.connect()  # type: ignore[no-untyped-call]  # not typed
 
@@ -355,8 +354,8 @@ class RedisPool(ConnectionPool):
             self._connector.token = token
 
     async def update_active_connections_for_reconnect(self) -> None:
-        """Have lent connections closed on their return."""
-        self._core.refuse_other_threads()
+        """Have lent connections closed on their return, and not use what is being opened."""
+        self._core.retire(())
         for connection in self._core.busy_connections():
             connection.mark_for_reconnect()  # type: ignore[no-untyped-call]  # not typed
 
