@@ -6,7 +6,9 @@ waits for something that no timer will bring fails as `Deadlock` instead of hang
 
 import asyncio
 import selectors
+from collections import deque
 from collections.abc import Callable
+from random import Random
 from selectors import SelectorKey
 
 
@@ -32,13 +34,38 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
+class _AnyOrder(deque[asyncio.Handle]):
+    """Gives what is ready in one turn of the loop in any order.
+
+    asyncio runs callbacks in the order in which they became ready, and that depends on which socket
+    the selector names first, which timer is a microsecond earlier, and what else user code runs: so no
+    order of those in one turn can be ruled out. None is put off to a later turn, as asyncio puts off none.
+    """
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._random = random
+        self._left = 0  # of this turn
+
+    def popleft(self) -> asyncio.Handle:
+        self._left = self._left or len(self)
+        chosen = self._random.randrange(self._left)
+        self._left -= 1
+        handle = self[chosen]
+        del self[chosen]
+        return handle
+
+
 class JumpingLoop(asyncio.SelectorEventLoop):
     """A loop for code that does no real I/O and uses no threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, schedule: Random | None = None) -> None:
+        """Run what is ready in asyncio's order or, if told to, in one drawn from `schedule`."""
         selector = _JumpingSelector()
         super().__init__(selector)
         selector.loop = self
+        if schedule is not None:
+            self._ready = _AnyOrder(schedule)
         self.watches: list[Callable[[], None]] = []  # called in every turn of the loop
         self._now = 1000.0
         self._turns = 0  # since the time has changed

@@ -1,6 +1,7 @@
 """The jumping clock itself."""
 
 import asyncio
+from random import Random
 
 import pytest
 from clock import STANDSTILL, Deadlock, JumpingLoop, Standstill, turns
@@ -49,3 +50,23 @@ def test_a_watch_that_fails_fails_the_test():
         with pytest.raises(AssertionError, match="a rule is broken"):
             runner.run(wait())
         loop.watches.clear()
+
+
+def test_what_is_ready_in_one_turn_runs_in_any_order_but_none_in_a_later_turn():
+    async def race(log: list[str]) -> None:
+        async def run(name: str) -> None:
+            for step in range(3):
+                log.append(f"{name}{step}")
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(run(name) for name in "abc"))
+
+    orders = set()
+    for seed in range(200):
+        log: list[str] = []
+        loop = JumpingLoop(Random(seed))
+        with asyncio.Runner(loop_factory=lambda loop=loop: loop) as runner:
+            runner.run(race(log))
+        assert [entry[1] for entry in log] == list("000111222"), "a step in another's turn"
+        orders.add("".join(entry[0] for entry in log[:3]))
+    assert len(orders) == 6, orders
