@@ -24,12 +24,14 @@ class Entry(Generic[C]):
         "fresh_until",
         "idle_since",
         "lent_at",
+        "opened_at",
         "task",
         "where",
     )
 
-    def __init__(self, conn: C, expires: float) -> None:
+    def __init__(self, conn: C, opened_at: float, expires: float) -> None:
         self.conn = conn
+        self.opened_at = opened_at
         self.expires = expires  # from then on it is closed instead of lent
         self.doom = "max_lifetime"  # why it expires, for the statistics
         self.idle_since = 0.0

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from math import inf, nextafter
 from random import uniform
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -107,7 +108,7 @@ class Opener(Generic[C]):
         self._doubted: set[asyncio.Task[C]] = set()  # those whose result is to be checked
         self._check_counted_on = CHECK_COUNTED_ON
         self._not_before = 0.0
-        self._failed_at = 0.0
+        self._in_doubt_since = inf  # until an opening succeeds
         self._alarm = Alarm(loop, weakly(owner.stir))
         self.failures = 0  # in a row
         self.last_error: Exception | None = None
@@ -168,12 +169,13 @@ class Opener(Generic[C]):
     def _has_room(self) -> bool:
         """Whether one more may be under way.
 
-        While openings fail there is one at a time, which finds out for all whether the server is
+        While the server is in doubt there is one at a time, which finds out for all whether it is
         back; besides those that were begun before, and those that seem to hang.
         """
         now = self._loop.time()
-        if self.failures and any(
-            begun > self._failed_at and begun + COUNTED_ON > now for begun in self._opening.values()
+        if any(
+            begun > self._in_doubt_since and begun + COUNTED_ON > now
+            for begun in self._opening.values()
         ):
             return False
         return self.opening < self._max_opening
@@ -189,6 +191,10 @@ class Opener(Generic[C]):
         self._drained.update(self._opening)
         for entry in self._checking.values():
             entry.condemn(reason)
+
+    def suspect(self, since: float) -> None:
+        """Have no more than one opening begun since then under way, until one succeeds."""
+        self._in_doubt_since = nextafter(since, -inf)
 
     def doubt(self) -> None:
         """Have what is being opened checked before it is lent."""
@@ -239,13 +245,14 @@ class Opener(Generic[C]):
             self._check_counted_on = max(CHECK_COUNTED_ON, took)
             self.failures = 0
             self.last_error = None
+            self._in_doubt_since = inf
             self._not_before = now + took * SHARE_OF_OPENING
         else:
             error = ConnectionAbortedError("a connection was of no use as soon as it was open")
         if error is not None and not unwanted:
             self.failures += 1
             self.last_error = error
-            self._failed_at = now
+            self._in_doubt_since = now
             self._not_before = now + self._pause(task)
             self._owner.open_failed(error, self.failures)
         self.ensure()

@@ -17,19 +17,29 @@ import os
 from collections.abc import Callable
 from contextvars import Context
 from math import inf
+from random import uniform
 from typing import Generic
 
+from ._alarm import Alarm, weakly
 from ._connector import C, Connector
 from ._idle import Entry, IdleQueue
 from ._limits import Limits
 from ._line import Line
 from ._opener import Opener, close_quietly
 from ._permits import Permits
-from ._policy import Policy
+from ._policy import LOST, Policy
 from ._reaper import Reaper
 from ._stats import Holder, Totals
 
 logger = logging.getLogger("aiopool")
+
+# Connections that their peer has ended within this time of each other have ended together.
+TOGETHER = 1.0
+
+# When there can be no more connections for now, the pool makes do with those it has for half to all of
+# this time, at random, before it tries again. All processes that meet the limit of one server try at
+# this pace, so it is slower than that of other failures; but a caller with the usual timeout sees a try.
+LOWERED_FOR = 2.0
 
 # What a forked child has inherited: kept, because a finaliser that closes such a connection would do
 # it by way of the event loop's selector, which parent and child share.
@@ -65,6 +75,9 @@ class Places(Generic[C]):
         self._reaper = Reaper(loop, self, limits.max_idle)
         self._goals: dict[asyncio.Future[Exception | None], int] = {}
         self._all_back: set[asyncio.Future[None]] = set()
+        self._lost_at = -inf  # when the first was found of those that their peer has ended together
+        self._dropped = -inf  # a generation: what was opened till then
+        self._lowered = Alarm(loop, weakly(self._raise_ceiling))
         self.opener.ensure()
 
     @property
@@ -109,7 +122,7 @@ class Places(Generic[C]):
             if now >= entry.expires:
                 self.close(entry, entry.doom)
             elif not self._usable(entry.conn):
-                self.close(entry, self._policy.name_fault(entry.conn))
+                self._close_faulty(entry, now, idle=True)
             else:
                 return entry
             self.opener.ensure()  # there may be fewer than `min_size` now
@@ -128,7 +141,7 @@ class Places(Generic[C]):
         elif self.permits.over:
             self.close(entry, "resized")
         elif not self._usable(entry.conn):
-            self.close(entry, self._policy.name_fault(entry.conn))
+            self._close_faulty(entry, now, idle=False)
         elif now >= entry.fresh_until:
             self._check(entry)
         else:
@@ -151,7 +164,8 @@ class Places(Generic[C]):
         """Give one of the free permits to a connection that its first holder opens."""
         self.permits.take()
         self._totals.opened += 1
-        return Entry(conn, self.limits.expiry(self.loop.time()))
+        now = self.loop.time()
+        return Entry(conn, now, self.limits.expiry(now))
 
     def close(self, entry: Entry[C], reason: str) -> None:
         """Close an entry that is in no place any more. To be followed by `stir()`."""
@@ -164,6 +178,28 @@ class Places(Generic[C]):
                     future.set_result(None)
         if self.listener is not None:
             self.listener.closed()
+
+    def _close_faulty(self, entry: Entry[C], now: float, *, idle: bool) -> None:
+        """Close an entry that is of no use; if its peer has ended it, see to others of its age.
+
+        Where several have ended together, the server or the way to it has gone. So those idle are
+        closed at once, though they may look alive (a host that was reset says nothing until it is
+        spoken to), those lent are checked on their return, and the first opening is made alone.
+        """
+        fault = self._policy.name_fault(entry.conn, idle=idle)
+        self.close(entry, fault)
+        if fault != LOST or entry.opened_at <= self._dropped:
+            return
+        if entry.opened_at > self._lost_at or now - self._lost_at > TOGETHER:
+            self._lost_at = now
+            if all(self._usable(other.conn) for other in self.idle):
+                return
+        self._dropped = self._lost_at
+        for other in self.lent.values():
+            if other.opened_at <= self._dropped:
+                other.fresh_until = -inf
+        self._close_idle(LOST, lambda other: other.opened_at <= self._dropped)
+        self.opener.suspect(since=self._lost_at)
 
     def _check(self, entry: Entry[C]) -> None:
         """Have an entry that is in no place checked by a task."""
@@ -202,14 +238,14 @@ class Places(Generic[C]):
     def opened(self, conn: C, took: float, doubted: bool) -> bool:
         """Give a new connection to the head of the line, if it is of any use."""
         now = self.loop.time()
-        entry = Entry(conn, self.limits.expiry(now))
+        entry = Entry(conn, now, self.limits.expiry(now))
         if doubted:
             entry.fresh_until = -inf
         self._totals.opened += 1
         self._totals.open_seconds += took
         if not self._usable(conn):
             # And no stir(): the opener is to pause first.
-            self.close(entry, self._policy.name_fault(conn))
+            self.close(entry, self._policy.name_fault(conn, idle=False))
             return False
         self.come_back(entry, now)
         self._settle_goals()
@@ -220,11 +256,19 @@ class Places(Generic[C]):
     def open_failed(self, error: Exception, failures: int) -> None:
         """Tell the callers, if trying again is no use and no other connection could serve them."""
         self._totals.open_failed += 1
+        if self._policy.says_full(error) and self.permits.taken and not self._goals:
+            self.permits.total = self.permits.taken
+            self._lowered.cancel()
+            self._lowered.at(self.loop.time() + LOWERED_FOR * uniform(0.5, 1))  # noqa: S311 - no secret
         if not self._policy.worth_retrying(error, failures):
             self._settle_goals(error)
             lost = sum(not self._policy.may_come_back(e.conn) for e in self.lent.values())
             if self.permits.taken == lost:
                 self.line.fail(error)
+
+    def _raise_ceiling(self) -> None:
+        self.permits.total = self.limits.max_size
+        self.stir()
 
     def checked(self, entry: Entry[C]) -> None:
         """Give a long-idle connection that proved good to the head of the line."""
@@ -285,13 +329,16 @@ class Places(Generic[C]):
         for entry in self.lent.values():
             if only(entry.conn):
                 entry.condemn(reason)
+        self._close_idle(reason, lambda entry: only(entry.conn))
+        self.stir()
+
+    def _close_idle(self, reason: str, which: Callable[[Entry[C]], bool]) -> None:
         for _ in range(self.idle.qsize()):
             entry = self.idle.oldest_nowait()
-            if only(entry.conn):
+            if which(entry):
                 self.close(entry, reason)
             else:
                 self.idle.put_nowait(entry)
-        self.stir()
 
     def recheck(self) -> None:
         """Have all checked before they are lent again: the idle now, the others on their return."""
@@ -305,6 +352,7 @@ class Places(Generic[C]):
         """Take over new limits; what is too much is closed, lent ones on their return."""
         self.limits = limits
         self.permits.total = limits.max_size
+        self._lowered.cancel()
         while self.permits.over and not self.idle.empty():
             self.close(self.idle.oldest_nowait(), "resized")
         self._settle_goals()
@@ -316,6 +364,7 @@ class Places(Generic[C]):
         self.line.fail(error)
         self._settle_goals(error)
         self._reaper.stop()
+        self._lowered.cancel()
         self.opener.stop()
         self.drain("pool_closed")
 

@@ -1,5 +1,6 @@
 """What a pool that stands behind another library's interface decides, or tells, in its own way."""
 
+from errno import EMFILE, ENFILE
 from typing import Generic, Protocol
 
 from ._connector import C
@@ -8,6 +9,9 @@ from ._errors import PoolClosed, PoolTimeout, TooManyWaiters
 # While nothing else could serve the line, so many failed openings in a row are tried again before the
 # callers are told. As many as by redis-py's default retry, which makes 2 to 4.3 s of trying.
 PATIENCE = 10
+
+# The fault of a connection that its peer has ended, in `Stats.closed`.
+LOST = "lost"
 
 
 class Listener(Protocol):
@@ -47,6 +51,10 @@ class Policy(Generic[C]):
         """Whether trying again may mend a failed opening, the last of so many in a row."""
         return isinstance(error, (OSError, EOFError)) and failures <= PATIENCE
 
+    def says_full(self, error: Exception) -> bool:
+        """Whether an opening failed because there can be no more for now, here or at the server."""
+        return isinstance(error, OSError) and error.errno in {EMFILE, ENFILE}
+
     def may_come_back(self, conn: C, /) -> bool:  # noqa: ARG002 - for others to look at
         """Whether a lent connection may serve the next caller, as far as can be seen from outside."""
         return True
@@ -56,9 +64,9 @@ class Policy(Generic[C]):
         network = isinstance(error, OSError)
         return f"{type(error).__name__}: {error}" if network else type(error).__name__
 
-    def name_fault(self, conn: C, /) -> str:  # noqa: ARG002 - for others to look at
-        """Say why a connection is of no use, in a word for `Stats.closed`."""
-        return "unusable"
+    def name_fault(self, conn: C, /, *, idle: bool) -> str:  # noqa: ARG002 - for others to look at
+        """Say why a connection is of no use any more, in a word for `Stats.closed`."""
+        return LOST if idle else "unusable"  # nobody but its peer had to do with an idle one
 
     def listener(self) -> Listener | None:
         """Give who listens, asked when a life on an event loop begins."""

@@ -31,8 +31,9 @@ class Stats:
     opened: int
     open_failed: int
     closed: Mapping[str, int]
-    """Connections closed, by reason: `max_idle`, `max_lifetime`, `unusable`, `dirty` (Redis: given back
-    with replies unread or its state changed), `check_failed`, `drained`, `resized`, `pool_closed`."""
+    """Connections closed, by reason: `max_idle`, `max_lifetime`, `lost` (ended by the peer, or idle when
+    others of its age were), `unusable` (ended by its user), `dirty` (Redis: given back with replies
+    unread or its state changed), `check_failed`, `drained`, `resized`, `pool_closed`."""
     wait_seconds: float
     """Time that `acquire()` calls spent in the line, whatever became of them."""
     use_seconds: float

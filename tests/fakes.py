@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from aiopool import Pool
+from aiopool._policy import LOST, Policy
 
 Behaviour = Callable[[], Awaitable[None]]
 
@@ -122,6 +123,13 @@ class FakeConnector:
         self.closed.append(conn)
         if self.close_error:
             raise self.close_error
+
+
+class Mortal(Policy[Conn]):
+    """As where a connection knows by whose doing it ended: always by its peer's."""
+
+    def name_fault(self, conn: Conn, /, *, idle: bool) -> str:  # noqa: ARG002 - it's always the same
+        return LOST
 
 
 def check_rules(pool: Pool[Conn], connector: FakeConnector) -> None:

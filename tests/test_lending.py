@@ -150,9 +150,10 @@ async def test_a_connection_that_broke_while_idle_is_not_lent(make_pool):
     conns = [await pool.acquire() for _ in range(3)]
     for conn in conns:
         await pool.release(conn)
-    conns[1].broken = conns[2].broken = True
-    assert await pool.acquire() is conns[0]
-    assert connector.closed == [conns[2], conns[1]]
+    conns[2].broken = True
+    assert await pool.acquire() is conns[1]
+    assert connector.closed == [conns[2]]
+    assert pool.stats().closed == {"lost": 1}
 
 
 async def test_an_error_in_the_look_closes_the_connection_and_reaches_no_caller(make_pool, caplog):

@@ -6,13 +6,14 @@ it alone with `AIOPOOL_SEED=<seed> pytest tests/test_storm.py`. `AIOPOOL_SEEDS` 
 """
 
 import asyncio
+import errno
 import os
 from collections import Counter
 from random import Random
 
 import pytest
 from clock import JumpingLoop, turns
-from fakes import Conn, FakeConnector, check_rules, fails, goes, never, slow
+from fakes import Conn, FakeConnector, Mortal, check_rules, fails, goes, never, slow
 
 from aiopool import Pool, PoolClosed, PoolTimeout, TooManyWaiters
 
@@ -43,6 +44,8 @@ class Storm:
             check_after=draw.choice([None, 0.0, 0.2, 30.0]),
             max_opening=draw.randint(1, 4),
         )
+        if draw.random() < 0.5:
+            self.pool._policy = Mortal()
         self.users: Counter[Conn] = Counter()
         self.outcomes: Counter[str] = Counter()
 
@@ -55,6 +58,7 @@ class Storm:
             slow(draw.random()),
             fails(after=draw.random() / 10),
             fails(Hopeless()),
+            fails(OSError(errno.EMFILE, "Too many open files")),
             never,
         ]
         self.connector.opens.usual = draw.choice(moods)

@@ -37,6 +37,7 @@ class Accountable(AbstractConnection):
         self.ledger = Ledger()
         self.token: TokenInterface | None = None  # what it has authenticated with, or better
         self.released = False  # and nobody was told yet
+        self._lost = False  # the peer has ended the last session, or could not be reached
         self._discarded = False
         self._pid = os.getpid()
         self._packed: list[Words | None] = []  # made into bytes, but not sent yet
@@ -62,6 +63,9 @@ class Accountable(AbstractConnection):
         packed, self._packed = self._packed, []
         try:
             await super().send_packed_command(command, check_health)
+        except RedisConnectionError:
+            self._lost = True
+            raise
         except AttributeError as error:
             if self._writer is not None:
                 raise
@@ -95,6 +99,9 @@ class Accountable(AbstractConnection):
             # An EXEC that was refused for a command queued before it has ended the transaction.
             self.ledger.answered(well=isinstance(error, ExecAbortError))
             raise
+        except RedisConnectionError as error:
+            self._lost = error.status_code is None  # else it is what the server has replied
+            raise
         # With these arguments it may have been no reply, but a push message or a timeout.
         if not push_request and (timeout is None or response is not None):
             self.ledger.answered(well=True)
@@ -117,6 +124,7 @@ class Accountable(AbstractConnection):
             self.abort()
             raise
         self._packed = packed
+        self._lost = False
         self.ledger = Ledger()
         if self._connect_callbacks:  # they subscribe
             self.ledger.stain()
@@ -161,6 +169,12 @@ class Accountable(AbstractConnection):
         reader: Any = self._reader  # asyncio has no public look for an end behind unread bytes
         writer = self._writer
         return not (writer is None or writer.transport.is_closing() or reader._eof)  # noqa: SLF001 - see above
+
+    def is_lost(self) -> bool:
+        """Whether its end is the peer's doing."""
+        if self._writer is None:
+            return self._lost
+        return not self.is_alive() or bool(self._look() & ~READABLE)
 
     def _only_pushes_came(self, writer: StreamWriter, events: int) -> bool:
         hiredis: Any = getattr(self._get_parser(), "_reader", None)

@@ -1,5 +1,6 @@
 """The pool's policy where it lends redis-py's connections: redis-py's errors, retries and telemetry."""
 
+from collections.abc import Iterator
 from ssl import SSLCertVerificationError
 
 from redis.asyncio.retry import Retry
@@ -7,7 +8,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from aiopool._policy import Listener, Policy
+from aiopool._policy import LOST, Listener, Policy
 
 from ._connection import Accountable
 from ._errors import PoolClosed, PoolTimeout, TooManyWaiters
@@ -31,14 +32,17 @@ class RedisPolicy(Policy[Accountable]):
 
     def worth_retrying(self, error: Exception, failures: int) -> bool:
         """As redis-py would, but for what can't be mended."""
-        cause: BaseException | None = error
-        while cause is not None:  # redis-py wraps what the network or TLS raises
-            if isinstance(cause, _LASTING):
-                return False
-            cause = cause.__cause__ or cause.__context__
+        if any(isinstance(cause, _LASTING) for cause in _causes(error)):
+            return False
         retries = self.retry.get_retries()
         return isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)) and (
             retries < 0 or failures <= retries  # a negative number is redis-py's "for ever"
+        )
+
+    def says_full(self, error: Exception) -> bool:
+        """Also if the server says so: Redis has no code for it, but words since its beginnings."""
+        return "max number of clients" in str(error) or any(
+            super(RedisPolicy, self).says_full(cause) for cause in _causes(error)
         )
 
     def may_come_back(self, conn: Accountable, /) -> bool:
@@ -50,10 +54,21 @@ class RedisPolicy(Policy[Accountable]):
         network = isinstance(error, (RedisConnectionError, RedisTimeoutError))
         return f"{type(error).__name__}: {error}" if network else super().name_error(error)
 
-    def name_fault(self, conn: Accountable, /) -> str:
-        """Tell a connection that was left with debts from one that is broken."""
+    def name_fault(self, conn: Accountable, /, *, idle: bool) -> str:  # noqa: ARG002 - it knows
+        """Tell connections that the peer has ended, that were left with debts, or are broken."""
+        if conn.is_lost():
+            return LOST
         return "unusable" if conn.ledger.clean else "dirty"
 
     def listener(self) -> Listener | None:
         """Record for redis-py's telemetry, if that is on."""
         return self.recorder if Recorder.enabled() else None
+
+
+def _causes(error: Exception) -> Iterator[Exception]:
+    """Give an error and what it came from: redis-py wraps what the network or TLS raises."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Exception):
+            yield cause
+        cause = cause.__cause__ or cause.__context__

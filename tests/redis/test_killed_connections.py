@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import STRICT, Server, eventually, wait_blocking
 
@@ -36,7 +37,7 @@ async def test_a_kill_with_the_event_loop_blocked_till_the_next_command_is_not_f
         server.kill_clients()
         # No await since: that they are dead can only be seen on the sockets.
         await commands(pool, 50)
-        assert pool.stats().closed == {"unusable": 8}
+        assert pool.stats().closed == {"lost": 8}
 
 
 async def test_a_kill_that_the_event_loop_saw_is_not_felt(url, server: Server, wire):
@@ -48,7 +49,7 @@ async def test_a_kill_that_the_event_loop_saw_is_not_felt(url, server: Server, w
             lambda: all(conn._reader.at_eof() for conn in dead), "the event loop saw it"
         )
         await commands(pool, 50)
-        assert pool.stats().closed == {"unusable": 8}
+        assert pool.stats().closed == {"lost": 8}
 
 
 async def test_repeated_kills_under_load_of_idle_ones_only_are_not_felt(server: Server, wire):
@@ -56,6 +57,7 @@ async def test_repeated_kills_under_load_of_idle_ones_only_are_not_felt(server: 
         client = pool.client()
         for _ in range(20):
             await asyncio.gather(*(client.echo("x") for _ in range(8)))
+            await eventually(lambda: pool.stats().opening == 0, "all are idle")
             server.kill_clients()
         assert await client.echo("mine") == b"mine"
 
@@ -93,7 +95,7 @@ async def test_a_kill_through_tls_is_not_felt(server: Server, tls, blocked):
                 lambda: all(conn._reader.at_eof() for conn in dead), "the event loop saw it"
             )
         await commands(pool, 5)
-        assert pool.stats().closed == {"unusable": 4}
+        assert pool.stats().closed == {"lost": 4}
 
 
 async def test_a_kill_while_lent_is_the_holders_error_and_nobody_elses(server: Server, wire):
@@ -108,3 +110,37 @@ async def test_a_kill_while_lent_is_the_holders_error_and_nobody_elses(server: S
         with pytest.raises(RedisConnectionError):
             await blocked
         assert await next_one == b"mine"
+
+
+async def test_where_two_are_killed_under_their_users_the_rest_of_their_age_is_dropped(
+    server: Server, wire
+):
+    async with RedisPool(server.url, max_size=6, **STRICT, **wire) as pool:
+        client = pool.client()
+        await idle_ones(pool, 6)
+        blocked = [asyncio.create_task(client.blpop(["list"], timeout=60)) for _ in range(2)]
+        await eventually(
+            lambda: len([c for c in server.clients() if "b" in c["flags"]]) == 2, "two are blocked"
+        )
+        for victim in server.clients():
+            if "b" in victim["flags"]:
+                server.run("CLIENT", "KILL", "ID", victim["id"])
+        for result in await asyncio.gather(*blocked, return_exceptions=True):
+            assert isinstance(result, RedisConnectionError)
+        assert pool.stats().closed == {"lost": 6}
+        await commands(pool, 10)
+
+
+async def test_errors_that_the_server_replies_are_no_sign_of_a_restart(server: Server, wire):
+    async with RedisPool(server.url, max_size=4, **STRICT, **wire) as pool:
+        client = pool.client()
+        await idle_ones(pool, 4)
+        server.run("CONFIG", "SET", "requirepass", "other")
+        try:
+            for _ in range(2):  # redis-py disconnects then
+                with pytest.raises(AuthenticationError):
+                    await client.execute_command("AUTH", "default", "wrong")
+        finally:
+            server.run("CONFIG", "SET", "requirepass", "")
+        assert pool.stats().closed == {"unusable": 2}
+        assert pool.stats().idle == 2

@@ -26,7 +26,7 @@ async def test_a_restart_between_two_commands_is_not_felt(fresh_server: Server, 
         await commands(pool)
         fresh_server.restart()  # the event loop does not run meanwhile
         await commands(pool)
-        assert pool.stats().closed == {"unusable": 6}
+        assert pool.stats().closed == {"lost": 6}
         assert pool.stats().open_failed == 0
 
 
@@ -35,7 +35,7 @@ async def test_a_restart_while_the_event_loop_runs_is_not_felt_afterwards(fresh_
         await pool.warm(6)
         await asyncio.to_thread(fresh_server.restart)
         await commands(pool)
-        assert pool.stats().closed == {"unusable": 6}
+        assert pool.stats().closed == {"lost": 6}
 
 
 async def test_a_crash_while_idle_is_not_felt_afterwards(fresh_server: Server):
