@@ -258,7 +258,6 @@ class Places(Generic[C]):
         self._totals.open_failed += 1
         if self._policy.says_full(error) and self.permits.taken and not self._goals:
             self.permits.total = self.permits.taken
-            self._lowered.cancel()
             self._lowered.at(self.loop.time() + LOWERED_FOR * uniform(0.5, 1))  # noqa: S311 - no secret
         if not self._policy.worth_retrying(error, failures):
             self._settle_goals(error)
@@ -352,7 +351,6 @@ class Places(Generic[C]):
         """Take over new limits; what is too much is closed, lent ones on their return."""
         self.limits = limits
         self.permits.total = limits.max_size
-        self._lowered.cancel()
         while self.permits.over and not self.idle.empty():
             self.close(self.idle.oldest_nowait(), "resized")
         self._settle_goals()

@@ -86,10 +86,12 @@ async def test_a_slot_that_comes_free_is_filled_at_once(make_pool):
 async def test_with_nothing_open_the_callers_get_the_error(make_pool):
     pool, connector = make_pool(max_size=4)
     Server(connector, room=0)
+    start = asyncio.get_running_loop().time()
     callers = [asyncio.create_task(pool.acquire(timeout=60)) for _ in range(3)]
     for result in await asyncio.gather(*callers, return_exceptions=True):
         assert isinstance(result, OSError)
         assert result.errno == errno.EMFILE
+    assert asyncio.get_running_loop().time() - start < 5, "as after any failure"
     connector.opens.usual = goes
     conns = await asyncio.gather(*(pool.acquire() for _ in range(4)))
     for conn in conns:
@@ -119,8 +121,10 @@ async def test_max_waiting_counts_from_the_lowered_ceiling(make_pool):
 async def test_opening_by_hand_says_that_min_size_can_not_be_reached(make_pool):
     pool, connector = make_pool(max_size=4, min_size=3)
     Server(connector, room=2)
+    start = asyncio.get_running_loop().time()
     with pytest.raises(OSError, match="Too many open files"):
         await pool.open()
+    assert asyncio.get_running_loop().time() - start < 5, "as after any failure"
     assert await pool.warm(4) == 2
 
 

@@ -97,6 +97,17 @@ async def test_younger_ones_are_kept(make_full):
     assert young not in connector.closed
 
 
+async def test_a_younger_one_that_is_lent_is_not_checked(make_full):
+    pool, connector, conns = await make_full()
+    await lose(pool, conns[0])
+    await asyncio.sleep(0.001)
+    young = await pool.acquire()
+    await lose(pool, conns[1])
+    await pool.release(young)
+    assert await pool.acquire() is young
+    assert connector.checks.calls == 0
+
+
 async def test_lent_ones_of_that_age_are_checked_when_they_come_back(make_full):
     pool, connector, conns = await make_full()
     await lose(pool, conns[0])
@@ -151,8 +162,9 @@ async def test_stragglers_of_a_generation_that_was_dropped_slow_nobody_down(make
     await lose(pool, conns[1])
     await pool.release(await pool.acquire())  # the server is back
     connector.opens.usual = slow(0.1)
-    connector.peak_opening = 0
     for conn in conns[2:]:
         await lose(pool, conn)
-    await asyncio.gather(*(pool.acquire() for _ in range(5)))
-    assert connector.peak_opening == 4
+    callers = [asyncio.create_task(pool.acquire()) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    assert pool.stats().opening == 4, "max_opening"
+    await asyncio.gather(*callers)

@@ -144,3 +144,33 @@ async def test_errors_that_the_server_replies_are_no_sign_of_a_restart(server: S
             server.run("CONFIG", "SET", "requirepass", "")
         assert pool.stats().closed == {"unusable": 2}
         assert pool.stats().idle == 2
+
+
+async def test_a_write_that_fails_is_the_servers_doing(server: Server, wire):
+    async with RedisPool(server.url, max_size=1, **STRICT, **wire) as pool:
+        conn = await pool.acquire()
+        server.kill_clients()
+
+        async def write_until_the_reset_has_come() -> None:
+            for _ in range(1000):
+                await conn.send_command("PING", check_health=False)
+                await asyncio.sleep(0.001)
+
+        with pytest.raises(RedisConnectionError, match="writing"):
+            await write_until_the_reset_has_come()
+        await pool.release(conn)
+        assert pool.stats().closed == {"lost": 1}
+
+
+async def test_what_happened_to_the_session_before_is_forgotten(server: Server, wire):
+    async with RedisPool(server.url, max_size=1, **STRICT, **wire) as pool:
+        conn = await pool.acquire()
+        await conn.send_command("PING")
+        server.kill_clients()
+        await conn.read_response()
+        with pytest.raises(RedisConnectionError):
+            await conn.read_response()
+        await conn.connect()
+        await conn.disconnect()
+        await pool.release(conn)
+        assert pool.stats().closed == {"unusable": 1}
