@@ -257,7 +257,7 @@ class Places(Generic[C]):
         """Tell the callers, if trying again is no use and no other connection could serve them."""
         self._totals.open_failed += 1
         if self._policy.says_full(error) and self.permits.taken and not self._goals:
-            self.permits.total = self.permits.taken
+            self.permits.total = min(self.permits.taken, self.limits.max_size)
             self._lowered.at(self.loop.time() + LOWERED_FOR * uniform(0.5, 1))  # noqa: S311 - no secret
         if not self._policy.worth_retrying(error, failures):
             self._settle_goals(error)
@@ -305,6 +305,7 @@ class Places(Generic[C]):
         """Wait until so many connections exist; returns what prevents it, if anything does."""
         goal: asyncio.Future[Exception | None] = self.loop.create_future()
         self._goals[goal] = size
+        self.permits.total = self.limits.max_size  # who asks for many wants a lowered ceiling tried
         self.opener.ensure()
         self._settle_goals()
         try:

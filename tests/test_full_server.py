@@ -176,3 +176,33 @@ async def test_while_closing_nothing_is_tried_any_more(make_pool):
     await pool.release(conn)
     await closing
     await asyncio.gather(waiter, return_exceptions=True)
+
+
+async def test_warming_tries_a_lowered_ceiling_at_once(make_pool):
+    pool, connector = make_pool(max_size=4)
+    server = Server(connector, room=1)
+    conn = await pool.acquire()
+    waiter = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(0.1)
+    assert await pool.warm(4) == 1, "in vain"
+    server.room = 4
+    assert await pool.warm(4) == 4
+    await pool.release(conn)
+    await pool.release(await waiter)
+
+
+async def test_a_limit_met_after_shrinking_makes_room_for_nobody(make_pool):
+    pool, connector = make_pool(max_size=4)
+    conns = [await pool.acquire() for _ in range(3)]
+    connector.opens.usual = fails(OSError(errno.EMFILE, "Too many open files"), after=0.1)
+    waiter = asyncio.create_task(pool.acquire())
+    await turns(2)
+    pool.resize(max_size=1)
+    await asyncio.sleep(0.2)
+    assert pool.stats().open_failed == 1
+    for conn in conns[:2]:
+        await pool.release(conn)
+    assert not waiter.done()
+    assert (pool.stats().size, pool.stats().closed) == (1, {"resized": 2})
+    await pool.release(conns[2])
+    await pool.release(await waiter)
