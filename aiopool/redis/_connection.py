@@ -66,9 +66,10 @@ class Accountable(AbstractConnection):
         except RedisConnectionError:
             self._lost = True
             raise
-        except AttributeError as error:
-            if self._writer is not None:
+        except (AttributeError, RuntimeError, TypeError) as error:
+            if self._writer is not None or not _says_closed(error):
                 raise
+            self._lost = True
             msg = "Connection closed while a command was to be written."  # redis-py has no word for it
             raise RedisConnectionError(msg) from error
         if not packed:  # bytes that were packed elsewhere
@@ -239,6 +240,16 @@ def accountable(connection_class: type[AbstractConnection]) -> type[Accountable]
     made = type(connection_class.__name__, (Accountable, connection_class), {})
     made.__module__ = connection_class.__module__
     return cast("type[Accountable]", made)
+
+
+def _says_closed(error: Exception) -> bool:
+    """Whether an error is how a transport that was closed, or is gone, says so.
+
+    uvloop's has a word for it. What is `None` is the writer, or a part of asyncio's transport
+    (https://github.com/python/cpython/issues/136234).
+    """
+    words = str(error)
+    return words.startswith("'NoneType' object") or words.endswith("the handler is closed")
 
 
 def _blind() -> int:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 import threading
@@ -421,6 +422,13 @@ class Talker(Listener):
         for sock in self._sockets:
             if sock.fileno() != -1:
                 sock.sendall(data)
+
+    def reset(self) -> None:
+        """End all connections with a reset."""
+        for sock in self._sockets:
+            if sock.fileno() != -1:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.shutdown(socket.SHUT_RD)  # so the thread that reads from it closes it
 
     def hang_up(self) -> None:
         """Close the sending half of all connections: what was said before is still to be read."""

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from servers import STRICT, Server, eventually, wait_blocking
+from servers import STRICT, Server, Talker, eventually, wait_blocking
 
 from aiopool import RedisPool
 
@@ -174,3 +174,16 @@ async def test_what_happened_to_the_session_before_is_forgotten(server: Server, 
         await conn.disconnect()
         await pool.release(conn)
         assert pool.stats().closed == {"unusable": 1}
+
+
+async def test_a_holder_who_writes_after_the_event_loop_saw_the_end_gets_redis_pys_error(
+    talker: Talker, wire
+):
+    async with RedisPool(talker.url, max_size=1, **STRICT, **wire) as pool:
+        async with pool.connection() as conn:
+            talker.reset()
+            await eventually(conn._writer.transport.is_closing, "the event loop has closed it")
+            with pytest.raises(RedisConnectionError):
+                await conn.send_command("ECHO", "too late")
+        assert await pool.client().echo("mine") == b"mine"
+        assert pool.stats().closed == {"lost": 1}
