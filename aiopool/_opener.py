@@ -63,6 +63,10 @@ class Owner(Protocol[C]):
         """
         ...
 
+    def aborted(self, why: str, /) -> Exception:
+        """Make the error of an opening that has none of its own."""
+        ...
+
     def stir(self) -> None:
         """Do what has become possible, or necessary since something takes long."""
         ...
@@ -235,7 +239,7 @@ class Opener(Generic[C]):
         unwanted, doubted = task in self._drained, task in self._doubted
         self._drained.discard(task)
         self._doubted.discard(task)
-        error = _failure(task)
+        error = self._failure(task)
         if error is not None:
             self._permits.give()
         elif unwanted:
@@ -248,7 +252,7 @@ class Opener(Generic[C]):
             self._in_doubt_since = inf
             self._not_before = now + took * SHARE_OF_OPENING
         else:
-            error = ConnectionAbortedError("a connection was of no use as soon as it was open")
+            error = self._owner.aborted("a connection was of no use as soon as it was open")
         if error is not None and not unwanted:
             self.failures += 1
             self.last_error = error
@@ -265,22 +269,21 @@ class Opener(Generic[C]):
 
     def _check_ended(self, task: "asyncio.Task[None]") -> None:
         entry = self._checking.pop(task)
-        if _failure(task) is None:
+        if self._failure(task) is None:
             self._owner.checked(entry)
         else:
             self._owner.check_failed(entry)
 
-
-def _failure(task: "asyncio.Task[T]") -> Exception | None:
-    """Say what ended the task, if not success. What is no plain error is made the cause of one."""
-    if task.cancelled():
-        return ConnectionAbortedError("cancelled from outside of the pool")
-    error = task.exception()
-    if error is None or isinstance(error, Exception):
-        return error
-    failure = ConnectionAbortedError(f"ended by {type(error).__name__}")
-    failure.__cause__ = error
-    return failure
+    def _failure(self, task: "asyncio.Task[T]") -> Exception | None:
+        """Say what ended the task, if not success. What is no plain error is made the cause of one."""
+        if task.cancelled():
+            return self._owner.aborted("cancelled from outside of the pool")
+        error = task.exception()
+        if error is None or isinstance(error, Exception):
+            return error
+        failure = self._owner.aborted(f"ended by {type(error).__name__}")
+        failure.__cause__ = error
+        return failure
 
 
 def close_quietly(connector: Connector[C], conn: C) -> None:

@@ -235,6 +235,10 @@ class Places(Generic[C]):
         goal = max(self.limits.min_size, *self._goals.values(), 0)
         return self.permits.taken < goal or len(self.line) > self.opener.coming
 
+    def aborted(self, why: str) -> Exception:
+        """Make the error of an opening that has none of its own."""
+        return self._policy.aborted_error(why)
+
     def opened(self, conn: C, took: float, doubted: bool) -> bool:
         """Give a new connection to the head of the line, if it is of any use."""
         now = self.loop.time()

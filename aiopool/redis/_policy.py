@@ -25,6 +25,7 @@ class RedisPolicy(Policy[Accountable]):
     closed_error = PoolClosed
     timeout_error = PoolTimeout
     rejected_error = TooManyWaiters
+    aborted_error = RedisConnectionError
 
     def __init__(self, retry: Retry) -> None:
         self.retry = retry

@@ -9,6 +9,7 @@ from servers import STRICT, eventually
 
 import aiopool
 from aiopool import RedisPool
+from aiopool.redis._connector import RedisConnector
 
 
 @pytest.fixture
@@ -79,6 +80,14 @@ async def test_callers_in_line_get_pool_closed_at_once(busy):
         await waiting
     assert not closing.done()
     closing.cancel()
+
+
+async def test_an_opening_that_the_pool_finds_useless_is_redis_pys_error(server, monkeypatch):
+    # It ended after its handshake, and before the pool could lend it.
+    monkeypatch.setattr(RedisConnector, "is_usable", lambda _self, _conn: False)
+    async with RedisPool(server.url, **STRICT) as pool:
+        with pytest.raises(redis.exceptions.ConnectionError, match="of no use as soon as it was"):
+            await pool.client().ping()
 
 
 async def test_a_second_release_and_a_foreign_one_are_not_lent(server):
