@@ -22,6 +22,7 @@ from typing import Generic
 
 from ._alarm import Alarm, weakly
 from ._connector import C, Connector
+from ._goals import Goals
 from ._idle import Entry, IdleQueue
 from ._limits import Limits
 from ._line import Line
@@ -73,7 +74,7 @@ class Places(Generic[C]):
         self.listener = policy.listener()
         self._fresh_for = limits.fresh_for
         self._reaper = Reaper(loop, self, limits.max_idle)
-        self._goals: dict[asyncio.Future[Exception | None], int] = {}
+        self._goals = Goals(loop)
         self._all_back: set[asyncio.Future[None]] = set()
         self._lost_at = -inf  # when the first was found of those that their peer has ended together
         self._dropped = -inf  # a generation: what was opened till then
@@ -232,7 +233,7 @@ class Places(Generic[C]):
         """Whether somebody waits, or `min_size` or `reach()` asks, for one more opening."""
         if self.closing:
             return False
-        goal = max(self.limits.min_size, *self._goals.values(), 0)
+        goal = max(self.limits.min_size, self._goals.size)
         return self.permits.taken < goal or len(self.line) > self.opener.coming
 
     def aborted(self, why: str) -> Exception:
@@ -305,22 +306,16 @@ class Places(Generic[C]):
 
     # ---- what is done to all -----------------------------------------------------------------
 
-    async def reach(self, size: int) -> Exception | None:
-        """Wait until so many connections exist; returns what prevents it, if anything does."""
-        goal: asyncio.Future[Exception | None] = self.loop.create_future()
-        self._goals[goal] = size
+    def reach(self, size: int) -> "asyncio.Future[Exception | None]":
+        """Open until so many connections exist; the result is what prevents it, if anything does."""
+        goal = self._goals.add(size)
         self.permits.total = self.limits.max_size  # who asks for many wants a lowered ceiling tried
         self.opener.ensure()
         self._settle_goals()
-        try:
-            return await goal
-        finally:
-            del self._goals[goal]
+        return goal
 
     def _settle_goals(self, error: Exception | None = None) -> None:
-        for goal, size in self._goals.items():
-            if not goal.done() and (error or self.existing >= min(size, self.permits.total)):
-                goal.set_result(error)
+        self._goals.settle(self.existing, self.permits.total, error)
 
     def drain(
         self, reason: str = "drained", only: Callable[[C], bool] = lambda _conn: True
