@@ -94,6 +94,17 @@ async def test_a_caller_whose_check_takes_long_has_the_next_idle_one_checked(mak
     assert (connector.checks.calls, connector.opens.calls) == (2, 2)
 
 
+async def test_nothing_is_opened_while_another_idle_one_can_be_checked(make_pool):
+    pool, connector = make_pool(max_size=3)
+    conns = await idle_for(pool, 3, 60.0)
+    connector.checks.next.append(never)
+    caller = asyncio.create_task(pool.acquire())
+    await turns(2)
+    conns[1].broken = True
+    assert await caller is conns[0]
+    assert connector.opens.calls == 3
+
+
 async def test_each_waiter_has_a_check_of_its_own(make_pool):
     pool, connector = make_pool()
     conns = await idle_for(pool, 5, 60.0)
