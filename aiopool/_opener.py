@@ -259,7 +259,7 @@ class Opener(Generic[C]):
             self._in_doubt_since = now
             self._not_before = now + self._pause(task)
             self._owner.open_failed(error, self.failures)
-        self.ensure()
+        self._owner.stir()
 
     def _pause(self, task: "asyncio.Task[C]") -> float:
         if task.cancelled():  # by somebody else, perhaps because the loop is about to end

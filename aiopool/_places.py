@@ -230,11 +230,12 @@ class Places(Generic[C]):
     # ---- what the opener asks and tells (see `_opener.Owner`) --------------------------------
 
     def wants_more(self) -> bool:
-        """Whether somebody waits, or `min_size` or `reach()` asks, for one more opening."""
+        """Whether more wait than can be served, or `min_size` or `reach()` asks, for one more opening."""
         if self.closing:
             return False
         goal = max(self.limits.min_size, self._goals.size)
-        return self.permits.taken < goal or len(self.line) > self.opener.coming
+        served = self.idle.qsize() + self.opener.coming
+        return self.permits.taken < goal or len(self.line) > served
 
     def aborted(self, why: str) -> Exception:
         """Make the error of an opening that has none of its own."""
