@@ -34,6 +34,16 @@ async def test_min_size_connections_are_kept_however_idle(make_pool):
     assert pool.stats().idle == 3
 
 
+async def test_what_was_kept_for_min_size_goes_when_another_is_open(make_pool):
+    pool, connector = make_pool(min_size=1, max_lifetime=None)
+    (conn,) = await use(pool, 1)
+    await asyncio.sleep(1000)
+    await pool.warm(2)
+    await asyncio.sleep(0.1)
+    assert connector.closed == [conn]
+    assert pool.stats().idle == 1
+
+
 async def test_those_idle_the_longest_are_closed_first(make_pool):
     pool, connector = make_pool(min_size=1, max_lifetime=None)
     conns = await use(pool, 3)
