@@ -254,6 +254,9 @@ class Places(Generic[C]):
             self.close(entry, self._policy.name_fault(conn, idle=False))
             return False
         self.come_back(entry, now)
+        for longest_idle in self.idle:
+            self._reaper.expect(longest_idle)  # there may be one to spare now
+            break
         self._settle_goals()
         if self.listener is not None:
             self.listener.opened(took)
