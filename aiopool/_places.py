@@ -254,9 +254,8 @@ class Places(Generic[C]):
             self.close(entry, self._policy.name_fault(conn, idle=False))
             return False
         self.come_back(entry, now)
-        for longest_idle in self.idle:
-            self._reaper.expect(longest_idle)  # there may be one to spare now
-            break
+        if not self.idle.empty():
+            self._reaper.expect(next(iter(self.idle)))  # the longest idle may be one too many now
         self._settle_goals()
         if self.listener is not None:
             self.listener.opened(took)
