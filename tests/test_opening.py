@@ -280,6 +280,16 @@ async def test_a_caller_in_a_hurry_sees_an_opening_begin_all_the_same(make_pool)
     await pool.acquire()
 
 
+async def test_the_pause_after_an_opening_that_took_long_leaves_a_caller_time_for_the_next(make_pool):
+    pool, connector = make_pool(timeout=0.5)
+    connector.opens.next.append(slow(20.0))
+    with pytest.raises(PoolTimeout):
+        await pool.acquire()
+    await asyncio.sleep(19.6)
+    await pool.acquire(timeout=0)
+    await pool.acquire()
+
+
 async def test_after_an_outage_the_pool_is_back_within_one_pause(make_pool):
     pool, connector = make_pool()
     connector.opens.usual = fails()
