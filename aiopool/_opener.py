@@ -250,7 +250,7 @@ class Opener(Generic[C]):
             self.failures = 0
             self.last_error = None
             self._in_doubt_since = inf
-            self._not_before = now + took * SHARE_OF_OPENING
+            self._not_before = now + min(self._longest_pause, took * SHARE_OF_OPENING)
         else:
             error = self._owner.aborted("a connection was of no use as soon as it was open")
         if error is not None and not unwanted:
