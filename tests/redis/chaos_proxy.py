@@ -1,0 +1,431 @@
+"""A proxy in front of a Redis server that plays the tricks of a bad network, each by seed.
+
+It is a process of its own, so that it goes on while the event loop of a test is busy, and takes none
+of its time. It knows where requests and replies end, and the tokens of `chaos.py` in them.
+"""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+from collections import Counter, deque
+from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
+from typing import Any, Self
+
+# The tokens of the requests: <lending.number>, and <lending.number!> if no more follow in a lending.
+TOKEN = re.compile(rb"<(\d+)\.\d+!?>")
+LAST = b"!>"
+
+AT_ACCEPT = ["refuse", "half-open", "deaf"]
+OF_BOTH = ["delay", "split", "cut", "reset", "stall", "drop", "hush"]
+OF_REPLIES = [*OF_BOTH, "twice", "push"]
+KINDS = {
+    *AT_ACCEPT,
+    *(f"{trick} request" for trick in OF_BOTH),
+    *(f"{trick} reply" for trick in OF_REPLIES),
+}
+
+TROUBLED = 0.08  # of the connections have trouble as soon as they are made
+MEAN_GAPS = [15, 80, 200]  # requests or replies between two tricks
+PAUSE = 0.002  # of what is only slow; the other end does not notice
+DEAFNESS = 0.03
+PUSHES = [
+    b">2\r\n$10\r\ninvalidate\r\n*1\r\n$3\r\nkey\r\n",
+    b">2\r\n$10\r\ninvalidate\r\n_\r\n",
+    b">3\r\n$7\r\nmessage\r\n$5\r\nchaos\r\n$5\r\n<0.0>\r\n",
+]
+
+
+# ---- this side -----------------------------------------------------------------------------------
+
+
+class ChaosProxy:
+    """The proxy as a test sees it."""
+
+    def __init__(self, path: str, seed: object, patience: float) -> None:
+        """Start it in front of the server at this unix socket.
+
+        What stalls does so for up to twice the clients' `patience`, so that some replies come too late.
+        """
+        words = [sys.executable, __file__, path, str(seed), str(patience)]
+        self._process = subprocess.Popen(  # noqa: S603 - this very file
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.port = int(self._read())
+        self.faults: Counter[str] = Counter()  # how many of each kind; known once it is calm
+        self.tampered: set[int] = set()  # the lendings where it has swallowed something; likewise
+        self.connects = 0  # likewise
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def calm(self) -> None:
+        """Be an honest proxy from now on, but for what goes before: some connections are closed.
+
+        They are those in trouble, and some more, of which the clients' event loop can't know yet.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write("calm\n")
+        self._process.stdin.flush()
+        told: dict[str, Any] = json.loads(self._read())
+        self.faults = Counter(told["faults"])
+        self.tampered = set(told["tampered"])
+        self.connects = told["connects"]
+
+    def destroy(self) -> None:
+        with self._process as process:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(10)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.destroy()
+
+
+# ---- the other side ------------------------------------------------------------------------------
+
+
+def end_of_frame(data: bytes, start: int) -> int:
+    """Find the end of the RESP value that begins there; ValueError if that is certain to be missing."""
+    line = data.index(b"\r\n", start)
+    kind, end = data[start : start + 1], line + 2
+    if kind in b"$=!":
+        size = int(data[start + 1 : line])
+        end += size + 2 if size >= 0 else 0  # of what is none in RESP2
+    elif kind in b"*~>%|":
+        for _ in range(int(data[start + 1 : line]) * (1 + (kind in b"%|")) + (kind == b"|")):
+            end = end_of_frame(data, end)
+    return end
+
+
+def frames(data: bytes) -> Iterator[int]:
+    """Give the ends of the complete values."""
+    end = 0
+    while end < len(data):
+        try:
+            end = end_of_frame(data, end)
+        except ValueError:
+            return
+        if end > len(data):
+            return
+        yield end
+
+
+# What is to be done next: write bytes, wait for seconds, or call.
+Step = bytes | float | Any
+
+
+class Pipe(asyncio.Protocol):
+    """One end of a link: takes what comes from there and passes it on to its twin's, by and by."""
+
+    twin: "Pipe"
+
+    def __init__(self, link: "Link", name: str, tricks: list[str]) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.waits = True  # for the twin's connection, or for time to pass
+        self.script: deque[Step] = deque()
+        self._link = link
+        self._name = name
+        self._tricks = tricks
+        self._random = Random(f"{link.seed}/{name}")
+        self._gap = self._random.choice(MEAN_GAPS)
+        self._rest = b""
+        self._draw()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        if self._link.ended:
+            transport.abort()
+        self.twin.waits = False
+        self.twin.play()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._link.end()
+
+    def data_received(self, data: bytes) -> None:
+        data = self._rest + data
+        self._link.saw(self, data)
+        start = honest = 0
+        for end in frames(data):
+            self._due -= 1
+            if self._due <= 0 and (steps := self._misfortune(data[start:end])) is not None:
+                self.script += [data[honest:start], *steps]
+                honest = end
+            start = end
+        self.script.append(data[honest:start])
+        self._rest = data[start:]
+        self.play()
+
+    def play(self) -> None:
+        """Do the steps until one of them takes time."""
+        while self.script and not (self.waits or self._link.hushed or self._link.ended):
+            step = self.script.popleft()
+            if isinstance(step, bytes):
+                target = self.twin.transport
+                assert target is not None
+                target.write(step)
+            elif isinstance(step, float):
+                self.waits = True
+                asyncio.get_running_loop().call_later(step, self._go_on)
+            else:
+                step()
+
+    def _go_on(self) -> None:
+        self.waits = False
+        self.play()
+
+    # ---- fate --------------------------------------------------------------------------------
+
+    def tires(self) -> bool:
+        """Whether this connection does not outlive the chaos."""
+        return self._random.random() < 0.5
+
+    def _draw(self) -> None:
+        self._due = 1 + int(self._random.expovariate(1 / self._gap))
+        self._trick = self._random.choice(self._tricks)
+
+    def _misfortune(self, frame: bytes) -> list[Step] | None:
+        """Say what becomes of this frame; None if what is due is not possible here."""
+        link, trick = self._link, self._trick
+        if link.proxy.is_calm:
+            return None
+        if trick == "push" and not link.talks_resp3:
+            self._draw()
+            return None
+        # A push message is none before the handshake is over. And what is said twice is the fault of
+        # a pool only if another lending hears it: the second time in the same packet, so that it can
+        # be seen, and at the end of a lending, for else it would be answers that are too many in it.
+        if (trick == "push" and not link.asked) or (trick == "twice" and LAST not in frame):
+            return None
+        steps = getattr(self, f"_{trick}")(frame)
+        link.proxy.faults[f"{trick} {self._name}"] += 1
+        self._draw()
+        if trick == "drop":
+            link.tamper()
+        return steps
+
+    def _part(self, frame: bytes) -> bytes:
+        return frame[: self._random.randint(0, len(frame))]
+
+    def _delay(self, frame: bytes) -> list[Step]:
+        return [self._random.uniform(0, PAUSE), frame]
+
+    def _split(self, frame: bytes) -> list[Step]:
+        size, random = len(frame), self._random
+        parts = size if random.random() < 0.5 and size < 50 else random.randint(2, 5)
+        ends = sorted(random.choices(range(size + 1), k=parts - 1)) if parts < size else range(size)
+        steps: list[Step] = []
+        for start, end in pairwise([0, *ends, size]):
+            steps += [frame[start:end], random.choice([0.0, 0.0, PAUSE / 2])]
+        return steps
+
+    def _cut(self, frame: bytes) -> list[Step]:
+        return [self._part(frame), self._link.end_politely]
+
+    def _reset(self, frame: bytes) -> list[Step]:
+        return [self._part(frame), self._link.reset]
+
+    def _stall(self, frame: bytes) -> list[Step]:
+        pause = self._random.uniform(0.2, 2) * self._link.proxy.patience
+        part = self._part(frame)
+        return [part, pause, frame[len(part) :]]
+
+    def _drop(self, _: bytes) -> list[Step]:
+        return []
+
+    def _hush(self, _: bytes) -> list[Step]:
+        return [self._link.hush]
+
+    def _twice(self, frame: bytes) -> list[Step]:
+        return [frame + frame]
+
+    def _push(self, frame: bytes) -> list[Step]:
+        push = self._random.choice(PUSHES) * self._random.choice([1, 1, 3])
+        part = self._part(push)
+        return self._random.choice(
+            [
+                [push + frame],
+                [frame + push],
+                [frame, PAUSE, push],
+                [frame, PAUSE, part, PAUSE, push[len(part) :]],
+            ]
+        )
+
+
+class Link:
+    """A connection of a client, and that to the server behind it."""
+
+    def __init__(self, proxy: "Proxy") -> None:
+        proxy.connects += 1
+        self.proxy = proxy
+        self.seed = f"{proxy.seed}/{proxy.connects}"
+        self.requests = Requests(self, "request", OF_BOTH)
+        self.replies = Pipe(self, "reply", OF_REPLIES)
+        self.requests.twin, self.replies.twin = self.replies, self.requests
+        self.talks_resp3 = False
+        self.asked = b""  # the last of the requests that had tokens
+        self.ended = self.hushed = self.tampered = self.is_next_tampered = False
+        proxy.links.add(self)
+
+    def saw(self, pipe: Pipe, data: bytes) -> None:
+        if pipe is self.requests:
+            self.talks_resp3 |= b"HELLO\r\n$1\r\n3" in data
+            if TOKEN.search(data) is not None:
+                self.asked = data
+                if self.is_next_tampered:
+                    self.tamper()
+                    self.is_next_tampered = False
+
+    def tamper(self) -> None:
+        """Note the lending in which replies are shifted from now on.
+
+        If what was swallowed has no token, it may also be that of the next request that has one.
+        """
+        self.tampered = self.is_next_tampered = True
+        self.proxy.tampered |= {int(lending) for lending in TOKEN.findall(self.asked)}
+
+    def begin(self, trouble: str | None) -> None:
+        """Connect to the server, if nothing stands against it."""
+        if trouble is None:
+            self.proxy.spawn(self._connect())
+            return
+        self.proxy.faults[trouble] += 1
+        if trouble == "half-open":
+            self.hushed = True
+        else:
+            self.reset()
+            if trouble == "deaf":
+                self.proxy.be_deaf()
+
+    async def _connect(self) -> None:
+        try:
+            await asyncio.get_running_loop().create_unix_connection(
+                lambda: self.replies, self.proxy.behind
+            )
+        except OSError:
+            self.reset()
+
+    @property
+    def in_trouble(self) -> bool:
+        return self.hushed or self.tampered or any((self.requests.script, self.replies.script))
+
+    def hush(self) -> None:
+        """Say nothing any more, to neither side."""
+        self.hushed = True
+
+    def reset(self) -> None:
+        for pipe in (self.requests, self.replies):
+            if pipe.transport is not None:
+                sock: socket.socket = pipe.transport.get_extra_info("socket")
+                if sock.family != socket.AF_UNIX:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.end()
+
+    def end_politely(self) -> None:
+        """Close when all is written that has been passed on so far."""
+        for pipe in (self.requests, self.replies):
+            if pipe.transport is not None:
+                pipe.transport.close()
+
+    def end(self) -> None:
+        self.ended = True
+        self.proxy.links.discard(self)
+        for pipe in (self.requests, self.replies):
+            if pipe.transport is not None:
+                pipe.transport.abort()
+
+
+class Requests(Pipe):
+    """The client's end, which is there before the server's."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().connection_made(transport)
+        troubled = self._random.random() < TROUBLED and not self._link.proxy.is_calm
+        self._link.begin(self._random.choice(AT_ACCEPT) if troubled else None)
+
+
+class Proxy:
+    """Listens, and knows all links."""
+
+    def __init__(self, behind: str, seed: str, patience: float) -> None:
+        self.behind = behind
+        self.seed = seed
+        self.patience = patience
+        self.faults: Counter[str] = Counter()
+        self.tampered: set[int] = set()
+        self.links: set[Link] = set()
+        self.connects = 0
+        self.is_calm = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._server: asyncio.Server | None = None
+        self._listens = False
+        # Keeps the port while nobody listens.
+        self._keeper = self._bound(0)
+        self.port = self._keeper.getsockname()[1]
+
+    def _bound(self, port: int) -> socket.socket:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("127.0.0.1", port))
+        return sock
+
+    def spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def listen(self) -> None:
+        if not self._listens:
+            self._listens = True
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Link(self).requests, sock=self._bound(self.port)
+            )
+
+    def be_deaf(self) -> None:
+        if self._listens and self._server is not None:
+            self._server.close()
+            self._listens = False
+            asyncio.get_running_loop().call_later(DEAFNESS, lambda: self.spawn(self.listen()))
+
+    async def calm(self) -> None:
+        self.is_calm = True
+        await self.listen()
+        for link in list(self.links):
+            if link.in_trouble or link.replies.tires():
+                link.reset()
+        await asyncio.sleep(0.01)  # then they are closed
+
+    async def serve(self) -> None:
+        """Do what is asked on the standard input, until its end."""
+        await self.listen()
+        print(self.port, flush=True)  # noqa: T201 - to the test
+        orders: asyncio.Queue[bytes] = asyncio.Queue()
+        asyncio.get_running_loop().add_reader(0, lambda: orders.put_nowait(os.read(0, 1000)))
+        while await orders.get():
+            await self.calm()
+            told = {
+                "faults": self.faults,
+                "tampered": list(self.tampered),
+                "connects": self.connects,
+            }
+            print(json.dumps(told), flush=True)  # noqa: T201 - to the test
+
+
+if __name__ == "__main__":
+    asyncio.run(Proxy(sys.argv[1], sys.argv[2], float(sys.argv[3])).serve())
