@@ -280,7 +280,9 @@ async def test_a_caller_in_a_hurry_sees_an_opening_begin_all_the_same(make_pool)
     await pool.acquire()
 
 
-async def test_the_pause_after_an_opening_that_took_long_leaves_a_caller_time_for_the_next(make_pool):
+async def test_the_pause_after_an_opening_that_took_long_leaves_a_caller_time_for_the_next(
+    make_pool,
+):
     pool, connector = make_pool(timeout=0.5)
     connector.opens.next.append(slow(20.0))
     with pytest.raises(PoolTimeout):
