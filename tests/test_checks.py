@@ -94,6 +94,18 @@ async def test_a_caller_whose_check_takes_long_has_the_next_idle_one_checked(mak
     assert (connector.checks.calls, connector.opens.calls) == (2, 2)
 
 
+async def test_rounding_does_not_make_a_check_be_counted_on_for_longer(make_pool):
+    pool, connector = make_pool(max_size=2, check_after=1.0)
+    (conn,) = await idle_for(pool, 1, 2.0)
+    loop = asyncio.get_running_loop()
+    start = 1023.9375
+    assert (start + 0.1) - 0.1 < start
+    await asyncio.sleep(start - loop.time())
+    connector.checks.usual = never
+    assert await pool.acquire() is not conn
+    assert loop.time() == start + 0.1
+
+
 async def test_nothing_is_opened_while_another_idle_one_can_be_checked(make_pool):
     pool, connector = make_pool(max_size=3)
     conns = await idle_for(pool, 3, 60.0)
