@@ -140,10 +140,10 @@ class Opener(Generic[C]):
     @property
     def checks_coming(self) -> int:
         """How many checks can be counted on to end soon."""
-        counted_since = self._loop.time() - self._check_counted_on
+        now = self._loop.time()
         late = 0
         for entry in self._checking.values():  # in the order of their beginnings
-            if entry.checked_at > counted_since:
+            if entry.checked_at + self._check_counted_on > now:
                 break
             late += 1
         return len(self._checking) - late
