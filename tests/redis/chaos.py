@@ -456,7 +456,7 @@ class Traffic:
 
     def _suspect(self, request: Request, error: BaseException) -> None:
         kind = f"{type(error).__name__} in {request.kind.__name__}"
-        self.suspects.append((request.lending.number, kind, f"{kind}: {error!r}"))
+        self.suspects.append((request.lending.number, kind, f"{kind}: {error}"))
 
     def judge(self, tampered: set[int]) -> None:
         """Decide about what may have been the proxy's doing."""
@@ -585,7 +585,7 @@ async def _works(connection: AbstractConnection, report: Report) -> None:
         reply = await connection.read_response(timeout=AFTER_CALM)
     except Exception as error:  # noqa: BLE001 - it is reported
         report.odd[f"{type(error).__name__} after the calm"] += 1
-        report.note(repr(error))
+        report.note(f"{type(error).__name__} after the calm: {error}")
         return
     if reply != str(id(connection)).encode():
         report.wrong["after the calm"] += 1
