@@ -363,14 +363,11 @@ async def nothing_open(server: Server, load: Load) -> AsyncIterator[None]:
 def descriptors_left(few: int) -> Iterator[None]:
     """Let this process open no more than so many descriptors meanwhile."""
     before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    names = [int(name) for name in os.listdir("/dev/fd")]  # noqa: PTH208 - names are all that is wanted
-    taken = set()
-    for name in names:
-        with contextlib.suppress(OSError):  # the one that listed them
-            os.fstat(name)
-            taken.add(name)
-    # New ones get the lowest number that is free, and the limit is one of the numbers.
-    limit = next(islice((number for number in count() if number not in taken), few, None))
+    # New ones get the lowest number that is free, and the limit is one of the numbers. They can't be
+    # counted in another way: a thread that waits in accept() has taken one that nobody sees.
+    *_, limit = numbers = [os.open(os.devnull, os.O_RDONLY) for _ in range(few + 1)]
+    for number in numbers:
+        os.close(number)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
         yield
