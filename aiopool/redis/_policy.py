@@ -56,10 +56,10 @@ class RedisPolicy(Policy[Accountable]):
         return f"{type(error).__name__}: {error}" if network else super().name_error(error)
 
     def name_fault(self, conn: Accountable, /, *, idle: bool) -> str:  # noqa: ARG002 - it knows
-        """Tell connections that the peer has ended, that were left with debts, or are broken."""
-        if conn.is_lost():
-            return LOST
-        return "unusable" if conn.ledger.clean else "dirty"
+        """Tell connections that were left with debts, that the peer has ended, or its user."""
+        if not conn.ledger.clean:
+            return "dirty"
+        return LOST if conn.is_lost() else "unusable"
 
     def listener(self) -> Listener | None:
         """Record for redis-py's telemetry, if that is on."""
