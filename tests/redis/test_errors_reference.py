@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from servers import Server, TlsFront, eventually, free_port
 from set_ups import HangingUp, loading_server
+from troubles import descriptors_left
 
 import aiopool
 from aiopool import RedisPool
@@ -237,6 +238,13 @@ async def _(stage: Stage) -> Exception:
     stage.server.run("CONFIG", "SET", "maxclients", 1)
     stage.trouble.callback(stage.server.run, "CONFIG", "SET", "maxclients", 1000)
     return await stage.no_connection(stage.server.url)
+
+
+@case("This process has no file descriptor left")
+async def _(stage: Stage) -> Exception:
+    client = stage.make(stage.server.url).client()  # which reads a file, to know its own version
+    stage.trouble.enter_context(descriptors_left(0))
+    return await stage.fails(client.get("key"))
 
 
 @case("The server closes the connection during the handshake")
