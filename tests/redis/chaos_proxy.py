@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from random import Random
 from typing import Any, Self
@@ -126,7 +126,7 @@ def frames(data: bytes) -> Iterator[int]:
 
 
 # What is to be done next: write bytes, wait for seconds, or call.
-Step = bytes | float | Any
+Step = bytes | float | Callable[[], None]
 
 
 class Pipe(asyncio.Protocol):
