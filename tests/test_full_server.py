@@ -6,10 +6,11 @@ from itertools import pairwise
 
 import pytest
 from clock import turns
-from fakes import fails, goes, never
+from fakes import Conn, fails, goes, never
 
 from aiopool import PoolTimeout, TooManyWaiters
 from aiopool._places import LOWERED_FOR
+from aiopool._policy import Policy
 
 
 class Server:
@@ -206,3 +207,56 @@ async def test_a_limit_met_after_shrinking_makes_room_for_nobody(make_pool):
     assert (pool.stats().size, pool.stats().closed) == (1, {"resized": 2})
     await pool.release(conns[2])
     await pool.release(await waiter)
+
+
+async def test_one_dial_finds_out_whether_the_ceiling_may_be_raised(make_pool):
+    pool, connector = make_pool(max_size=10, max_opening=4)
+    server = Server(connector, room=2)
+    callers = [asyncio.create_task(pool.acquire(timeout=None)) for _ in range(9)]
+    await asyncio.sleep(0.5)
+    callers[0].result().broken = True
+    await pool.release(callers[0].result())
+    await asyncio.sleep(0.1)
+    assert callers[2].done(), "an opening has succeeded since"
+    before = len(server.refused)
+    await asyncio.sleep(LOWERED_FOR)
+    refused = server.refused[before:]
+    assert refused
+    assert len(set(refused)) == len(refused)
+    for caller in callers[3:]:
+        caller.cancel()
+    for caller in callers[1:3]:
+        await pool.release(caller.result())
+
+
+async def test_with_nothing_open_the_ceiling_stays(make_pool):
+    pool, connector = make_pool(max_size=8, max_waiting=0)
+    server = Server(connector, room=0)
+    callers = [asyncio.create_task(pool.acquire()) for _ in range(4)]
+    await turns(6)
+    assert len(server.refused) == 4
+    server.room = 8
+    callers.append(asyncio.create_task(pool.acquire()))  # not turned away
+    await asyncio.sleep(0.2)
+    assert all(caller.done() for caller in callers)
+    for caller in callers:
+        await pool.release(caller.result())
+
+
+class Ended(Policy[Conn]):
+    """As where the peer has ended whatever is lent."""
+
+    def may_come_back(self, conn: Conn, /) -> bool:  # noqa: ARG002 - it's always the same
+        return False
+
+
+async def test_connections_that_will_not_come_back_lower_nothing(make_pool):
+    pool, connector = make_pool(max_size=4)
+    subscriber = await pool.acquire()
+    pool._places._policy = Ended()
+    Server(connector, room=1)
+    start = asyncio.get_running_loop().time()
+    with pytest.raises(OSError, match="Too many open files"):
+        await pool.acquire(timeout=60)
+    assert asyncio.get_running_loop().time() - start < 5, "as after any failure"
+    await pool.release(subscriber)

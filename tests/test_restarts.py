@@ -168,3 +168,17 @@ async def test_stragglers_of_a_generation_that_was_dropped_slow_nobody_down(make
     await asyncio.sleep(0.05)
     assert pool.stats().opening == 4, "max_opening"
     await asyncio.gather(*callers)
+
+
+async def test_those_that_proved_good_since_are_of_the_next_generation(make_full):
+    pool, connector, conns = await make_full()
+    await lose(pool, conns[0])
+    await lose(pool, conns[1])
+    await asyncio.sleep(0.1)
+    for conn in conns[2:]:  # have connected anew, and are checked
+        await pool.release(conn)
+    await asyncio.sleep(10)
+    assert pool.stats().idle == 4
+    conns[4].broken = conns[5].broken = True  # the next restart; the others only look alive
+    assert await pool.acquire() not in conns
+    assert set(connector.closed) == set(conns)
