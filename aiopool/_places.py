@@ -264,21 +264,25 @@ class Places(Generic[C]):
     def open_failed(self, error: Exception, failures: int) -> None:
         """Tell the callers, if trying again is no use and no other connection could serve them."""
         self._totals.open_failed += 1
-        if self._policy.says_full(error) and self.permits.taken and not self._goals:
+        lost = sum(not self._policy.may_come_back(e.conn) for e in self.lent.values())
+        if self.existing > lost and self._policy.says_full(error) and not self._goals:
             self.permits.total = min(self.permits.taken, self.limits.max_size)
             self._lowered.at(self.loop.time() + LOWERED_FOR * uniform(0.5, 1))  # noqa: S311 - no secret
         if not self._policy.worth_retrying(error, failures):
             self._settle_goals(error)
-            lost = sum(not self._policy.may_come_back(e.conn) for e in self.lent.values())
             if self.permits.taken == lost:
                 self.line.fail(error)
 
     def _raise_ceiling(self) -> None:
         self.permits.total = self.limits.max_size
+        self.opener.suspect(since=self.loop.time())  # openings may have succeeded since
         self.stir()
 
     def checked(self, entry: Entry[C]) -> None:
-        """Give a long-idle connection that proved good to the head of the line."""
+        """Give a connection that proved good to the head of the line."""
+        entry.opened_at = (
+            entry.checked_at
+        )  # or anew since: it is of no generation that ended before
         self.come_back(entry, self.loop.time())
         if self.listener is not None:
             self.listener.moved()
