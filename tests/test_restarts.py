@@ -182,3 +182,22 @@ async def test_those_that_proved_good_since_are_of_the_next_generation(make_full
     conns[4].broken = conns[5].broken = True  # the next restart; the others only look alive
     assert await pool.acquire() not in conns
     assert set(connector.closed) == set(conns)
+
+
+async def test_a_drop_does_not_make_room_beside_the_opening_that_finds_out(make_full):
+    pool, connector, conns = await make_full()
+    connector.opens.next.append(fails())
+    connector.opens.usual = slow(1.9)
+    waiters = [asyncio.create_task(pool.acquire()) for _ in range(4)]
+    await lose(pool, conns[0])  # the next opening fails, so there is one at a time
+    await asyncio.sleep(TOGETHER + 0.2)
+    assert pool.stats().opening == 1
+    for conn in conns[1:3]:
+        await lose(pool, conn)
+    await asyncio.sleep(0.1)
+    assert pool.stats().open_failed == 1
+    assert pool.stats().opening == 1
+    for waiter in waiters:
+        await pool.release(await waiter)
+    for conn in conns[3:]:
+        await pool.release(conn)
