@@ -198,7 +198,7 @@ class Opener(Generic[C]):
 
     def suspect(self, since: float) -> None:
         """Have no more than one opening begun since then under way, until one succeeds."""
-        self._in_doubt_since = nextafter(since, -inf)
+        self._in_doubt_since = min(self._in_doubt_since, nextafter(since, -inf))
 
     def doubt(self) -> None:
         """Have what is being opened checked before it is lent."""
