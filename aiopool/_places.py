@@ -280,9 +280,7 @@ class Places(Generic[C]):
 
     def checked(self, entry: Entry[C]) -> None:
         """Give a connection that proved good to the head of the line."""
-        entry.opened_at = (
-            entry.checked_at
-        )  # or anew since: it is of no generation that ended before
+        entry.opened_at = entry.checked_at  # as good as new, and of no generation that has ended
         self.come_back(entry, self.loop.time())
         if self.listener is not None:
             self.listener.moved()

@@ -32,7 +32,7 @@ class Stats:
     open_failed: int
     closed: Mapping[str, int]
     """Connections closed, by reason: `max_idle`, `max_lifetime`, `lost` (ended by the peer, or idle when
-    others of its age were), `unusable` (ended by its user), `dirty` (Redis: given back with replies
+    others of its age were), `unusable` (ended on this side), `dirty` (Redis: given back with replies
     unread or its state changed), `check_failed`, `drained`, `resized`, `pool_closed`."""
     wait_seconds: float
     """Time that `acquire()` calls spent in the line, whatever became of them."""
