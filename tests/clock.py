@@ -8,6 +8,7 @@ import asyncio
 import selectors
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from random import Random
 from selectors import SelectorKey
 
@@ -83,14 +84,25 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._now
 
-    def jump(self) -> None:
-        """Go to the time of the next timer."""
-        if not self._scheduled:  # asyncio's heap of timers, without cancelled ones at its top
+    def jump(self, latest: float = inf) -> None:
+        """Go to the time of the next timer, but to none after `latest`."""
+        if not self._scheduled and latest == inf:
             tasks = "\n".join(repr(task) for task in asyncio.all_tasks(self))
             msg = f"everybody waits and no timer is set:\n{tasks}"
             raise Deadlock(msg)
-        self._now = max(self._now, self._scheduled[0].when())
+        self._now = max(self._now, min(self._next_timer, latest))
         self._turns = 0
+
+    def settle(self) -> None:
+        """Run what is ready and what gets ready by that, while time stands still."""
+        while self._ready or self._next_timer <= self._now:
+            self.stop()  # a loop that is to stop makes one turn and waits for no timer
+            self.run_forever()
+
+    @property
+    def _next_timer(self) -> float:
+        # The top of asyncio's heap; it drops cancelled ones there in every turn.
+        return self._scheduled[0].when() if self._scheduled else inf
 
     def block(self, seconds: float) -> None:
         """Let time pass as during a callback that takes so long."""

@@ -98,11 +98,12 @@ class FakeConnector:
         self.opening += 1
         self.peak_opening = max(self.peak_opening, self.opening)
         self.peak = max(self.peak, len(self.live) + self.opening)
+        number = self.opens.calls + 1
         try:
             await self.opens()
         finally:
             self.opening -= 1
-        conn = Conn(self.opens.calls)
+        conn = Conn(number)
         self.live.add(conn)
         return conn
 
