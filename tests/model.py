@@ -231,6 +231,7 @@ class Model:
     def check_ends(self, conn, good):
         """What has befallen one has befallen all that are idle for longer."""
         if good and not conn.broken:
+            conn.opened_at = conn.since  # as good as new
             self.come_back(conn)
             return
         for other in [conn, *(idle for idle in self.at("idle") if not self.fresh(idle))]:

@@ -14,6 +14,30 @@ async def test_time_jumps_to_the_next_timer_exactly():
     assert loop.time() == start + 3600.1
 
 
+def test_what_takes_no_time_can_be_run_alone_and_time_be_let_pass_up_to_a_limit():
+    log = []
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        log.append("ready")
+        await asyncio.sleep(3)
+        log.append("later")
+
+    loop = JumpingLoop()
+    task = loop.create_task(work())
+    loop.settle()
+    assert (log, loop.time()) == (["ready"], 1000)
+    loop.jump(1002.5)
+    loop.settle()
+    assert (log, loop.time()) == (["ready"], 1002.5)
+    loop.jump(1005)
+    loop.settle()
+    assert (log, loop.time()) == (["ready", "later"], 1003)
+    loop.jump(1005)
+    assert (task.done(), loop.time()) == (True, 1005)
+    loop.close()
+
+
 def test_a_test_in_which_everybody_waits_fails_as_deadlock():
     async def wait() -> None:
         await asyncio.get_running_loop().create_future()
