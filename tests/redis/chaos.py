@@ -520,6 +520,13 @@ class Census:
             await asyncio.sleep(LOOKS)
 
 
+def number_databases(server: Server) -> None:
+    """Write into each database which one it is."""
+    for database in (0, 1):
+        script = "redis.call('SELECT', ARGV[1]) redis.call('SET', KEYS[1], ARGV[1])"
+        server.run("EVAL", script, 1, DATABASE, database)
+
+
 async def traffic(
     pool: ConnectionPool,
     proxy: ChaosProxy,
@@ -531,9 +538,7 @@ async def traffic(
 ) -> Report:
     """Send so many requests through the pool and the proxy; then calm it, and lend every slot."""
     begun = time.monotonic()
-    for database in (0, 1):
-        script = "redis.call('SELECT', ARGV[1]) redis.call('SET', KEYS[1], ARGV[1])"
-        server.run("EVAL", script, 1, DATABASE, database)
+    number_databases(server)
     crowd = Traffic(pool, raw=raw, requests=requests, seed=seed)
     census = Census(server)
     counting = asyncio.create_task(census.take())

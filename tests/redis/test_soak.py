@@ -16,7 +16,7 @@ from random import Random
 from statistics import mean
 
 import pytest
-from chaos import PATIENCE, SIZE, Report, Traffic, lost_slots, options
+from chaos import PATIENCE, SIZE, Report, Traffic, lost_slots, number_databases, options
 from chaos_proxy import ChaosProxy
 from conftest import open_sockets, other_tasks
 from servers import Server, eventually
@@ -33,6 +33,7 @@ OPERATIONS = 0.1  # seconds between two of them, on average
 async def lasting_server() -> AsyncIterator[Server]:
     """A server that remembers what it has acknowledged when it is killed."""
     server = Server(appendonly="yes", appendfsync="no")
+    number_databases(server)
     yield server
     server.destroy()
 
@@ -104,7 +105,7 @@ async def spell(pool: RedisPool, server: Server, seed: int) -> Report:
         crowd.judge(proxy.tampered)
         crowd.report.faults = proxy.faults
         pool.drain()
-        await eventually(lambda: pool.stats().size == 0, "the pool is empty")
+        await eventually(lambda: not server.clients(), "the pool is empty, and its sockets closed")
     return crowd.report
 
 
