@@ -56,7 +56,8 @@ def stubborn(seconds: float) -> Behaviour:
 
 
 # What can go wrong in a call of each method. What ignores cancellations outlasts the pool's limits.
-HANGS = {"never": never, "stubborn": stubborn(40.0), "unmoved": unmoved(40.0)}
+DEAF = {"stubborn": stubborn(40.0), "unmoved": unmoved(40.0)}
+HANGS = {"never": never, **DEAF}
 AWAITED = {
     "OSError": raises(OSError),
     "OSError a turn later": fails(),
@@ -72,6 +73,8 @@ FAULTS = {
     "is_usable": [*RAISED, "False"],
     "close": [*RAISED],
 }
+LONG = 120.0  # no user waits for longer, whatever hangs
+
 # What callers may hear of it; the rest is mended without them.
 HEARD_OF = {"Strange": "Strange", **dict.fromkeys(HANGS, "PoolTimeout")}
 
@@ -206,6 +209,8 @@ class WatchedPool(Pool[Conn]):
 
     async def aclose(self, timeout: float | None = 5.0) -> None:
         await _watched(super().aclose(timeout), None if timeout is None else timeout + LAST_WORDS)
+        if self.connector.fault is None or self.connector.fault.what not in DEAF:
+            assert self.stats().size == 0, f"closed, but not empty: {self}"
 
 
 async def _watched(call, limit):
@@ -262,7 +267,8 @@ class Performance:
         self.connector.fault = self.fault
         self.playing = True
         tasks = [self.loop.create_task(user) for user in users]
-        await asyncio.wait(tasks)
+        _, hanging = await asyncio.wait(tasks, timeout=LONG)
+        assert not hanging, f"for ever: {hanging}"
         await self._quiet()
         self.playing = False
         assert len(self._victims) == len(self.cuts), "it goes another way each time"
@@ -279,12 +285,10 @@ class Performance:
 
     async def _quiet(self) -> None:
         """Let what hangs run out."""
-        for _ in range(24):
-            stats = self.pool.stats()
-            if not stats.opening and not stats.checking:
-                return
+        end = self.loop.time() + LONG
+        while (stats := self.pool.stats()).opening or stats.checking:
+            assert self.loop.time() < end, f"for ever: {self.pool}"
             await asyncio.sleep(5.0)
-        raise AssertionError(f"it hangs for ever: {self.pool}")
 
     def _all_ended_as_they_must(self, users: list[asyncio.Task[Any]]) -> None:
         allowed = {"done", *self.scenario.ends, *self.scenario.otherwise}

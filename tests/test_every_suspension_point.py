@@ -58,6 +58,13 @@ async def acquire_cold(pool):
 
 
 @scenario("done", "done", max_size=2)
+async def acquire_through_slow_openings(pool):
+    """They take longer than they are counted on."""
+    pool.connector.opens.usual = slow(3.0)
+    return [use(pool, timeout=30.0), use(pool, timeout=30.0)]
+
+
+@scenario("done", "done", max_size=2)
 async def acquire_warm(pool):
     await stock(pool, 2)
     return [use(pool), use(pool, 0.1)]
@@ -185,8 +192,11 @@ async def async_with(pool):
     """One is lent still when the block ends."""
 
     async def live() -> None:
-        async with pool:
-            await use(pool)
+        try:
+            async with pool:
+                await use(pool)
+        finally:
+            assert pool._closed
 
     pool.connector.opens.usual = slow(0.1)
     return [live(), use(pool, 0.5)]
@@ -197,8 +207,11 @@ async def async_with_a_failing_opening(pool):
     """One opening is under way still when the other fails."""
 
     async def live() -> None:
-        async with pool:
-            pass
+        try:
+            async with pool:
+                pass
+        finally:
+            assert pool._closed
 
     pool.connector.opens.usual = slow(0.2)
     pool.connector.opens.next.append(fails(Strange(), after=0.1))
