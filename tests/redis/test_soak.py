@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from statistics import median
 
 import pytest
 from chaos import PATIENCE, SIZE, Report, Traffic, lost_slots, number_databases, options
@@ -129,9 +130,8 @@ async def test_what_a_pool_holds_stays_level_whatever_happens(lasting_server: Se
     assert len({(each.descriptors, each.sockets, each.tasks) for each in samples}) == 1, samples
     third = len(samples) // 3
     for name in ("objects", "kilobytes"):
-        # The least of some, for there may be more where something has only just ended.
         first, last = (
-            min(getattr(each, name) for each in some)
+            median(getattr(each, name) for each in some)
             for some in (samples[:third], samples[-third:])
         )
-        assert last <= 1.02 * first, (name, samples)
+        assert last <= 1.05 * first, (name, samples)
