@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from math import inf
 
+# What the pool has decided once and for all, in seconds; patience is counted in failures.
 OPEN_LIMIT, OPENING_COUNTED_ON = 30.0, 2.0
 CHECK_LIMIT, CHECK_COUNTED_ON = 1.0, 0.1
 PATIENCE, LONGEST_PAUSE, SHARE_OF_OPENING = 10, 1.0, 0.2
@@ -85,6 +86,7 @@ class Model:
             self.serve()
 
     def release(self, conn):
+        """Take it back, also if it has been closed meanwhile."""
         if conn in self.severed:
             self.severed.remove(conn)
         else:
