@@ -371,13 +371,13 @@ class Places(Generic[C]):
         self.opener.stop()
         self.drain("pool_closed")
 
-    async def all_back(self) -> None:
-        """Wait until nothing is lent any more. To be called while closing."""
+    async def all_back(self, timeout: float | None) -> None:
+        """Wait until nothing is lent any more, or time is up. To be called while closing."""
         if self.lent:
             future = self.loop.create_future()
             self._all_back.add(future)
             try:
-                await future
+                await asyncio.wait([future], timeout=timeout)
             finally:
                 self._all_back.discard(future)
 

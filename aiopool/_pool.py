@@ -6,8 +6,6 @@ from dataclasses import replace
 from types import EllipsisType
 from typing import Generic, NoReturn, Self
 
-import anyio
-
 from ._connector import C, Connector, checked
 from ._errors import NotLent, PoolClosed, WrongLoop
 from ._idle import Entry
@@ -267,8 +265,7 @@ class Pool(Generic[C]):
         self._serving = None
         if places is not None:
             places.begin_closing(self._policy.closed_error(f"{self!r} was closed"))
-            with anyio.move_on_after(timeout):
-                await places.all_back()
+            await places.all_back(timeout)
             self._severed = dict([*self._severed.items(), *places.sever().items()][-REMEMBERED:])
             await places.opener.ended()
 

@@ -356,12 +356,12 @@ def keep_the_goal(self, size):
     return goal
 
 
-async def keep_the_closing(self):
+async def keep_the_closing(self, timeout):
     """Remember the future of a closing that was cancelled."""
     if self.lent:
         future = self.loop.create_future()
         self._all_back.add(future)
-        await future
+        await asyncio.wait([future], timeout=timeout)
         self._all_back.discard(future)
 
 

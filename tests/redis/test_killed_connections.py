@@ -156,7 +156,7 @@ async def test_a_write_that_fails_is_the_servers_doing(server: Server, wire):
                 await conn.send_command("PING", check_health=False)
                 await asyncio.sleep(0.001)
 
-        with pytest.raises(RedisConnectionError, match="writing"):
+        with pytest.raises(RedisConnectionError, match="writ"):
             await write_until_the_reset_has_come()
         await pool.release(conn)
         assert pool.stats().closed == {"lost": 1}
@@ -165,9 +165,7 @@ async def test_a_write_that_fails_is_the_servers_doing(server: Server, wire):
 async def test_what_happened_to_the_session_before_is_forgotten(server: Server, wire):
     async with RedisPool(server.url, max_size=1, **STRICT, **wire) as pool:
         conn = await pool.acquire()
-        await conn.send_command("PING")
         server.kill_clients()
-        await conn.read_response()
         with pytest.raises(RedisConnectionError):
             await conn.read_response()
         await conn.connect()
