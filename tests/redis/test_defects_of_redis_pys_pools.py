@@ -106,6 +106,7 @@ async def test_a_connection_that_authenticates_anew_is_lent_to_nobody(kind, serv
 async def test_a_task_that_takes_and_returns_in_a_loop_starves_nobody(kind, server: Server):
     async with pool_of(kind, server, max_connections=1, timeout=5) as pool:
         turns = 0
+        hot_by_now = asyncio.Event()
 
         async def hot_loop() -> None:
             nonlocal turns
@@ -113,9 +114,10 @@ async def test_a_task_that_takes_and_returns_in_a_loop_starves_nobody(kind, serv
                 conn = await pool.get_connection()
                 await asyncio.sleep(0)
                 await pool.release(conn)
+                hot_by_now.set()
 
         hot = asyncio.create_task(hot_loop())
-        await eventually(lambda: turns, "the hot loop runs")
+        await hot_by_now.wait()
         begun = turns
         conn = await pool.get_connection()
         overtaken = turns - begun
