@@ -148,7 +148,7 @@ async def test_the_clients_own_retry_mends_commands_under_way(fresh_server: Serv
         assert pool.stats().lent == 0
 
 
-async def test_min_size_is_reached_again_without_any_caller(fresh_server: Server):
+async def test_after_one_call_min_size_is_reached_again_without_any_other(fresh_server: Server):
     async with RedisPool(fresh_server.url, max_size=4, min_size=3, check_after=0) as pool:
         await commands(pool)
         fresh_server.restart()

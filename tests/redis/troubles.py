@@ -540,7 +540,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pool", choices=POOLS, default="aiopool")
     parser.add_argument("--trouble", choices=TROUBLES)
-    parser.add_argument("--retries", type=int, default=0, help="redis-py's; 10 by default there")
+    parser.add_argument(
+        "--retries",
+        type=int,
+        default=0,
+        help="as many as redis-py's Retry gets; 0 if not given (redis-py's own default is 10)",
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     texts: list[str] = []
