@@ -46,9 +46,8 @@ class Policy(Generic[C]):
     closed_error: type[PoolClosed] = PoolClosed
     timeout_error: type[PoolTimeout] = PoolTimeout
     rejected_error: type[TooManyWaiters] = TooManyWaiters
-    aborted_error: type[Exception] = (
-        ConnectionAbortedError  # of an opening that has no error of its own
-    )
+    # That of an opening which has none of its own.
+    aborted_error: type[Exception] = ConnectionAbortedError
 
     def worth_retrying(self, error: Exception, failures: int) -> bool:
         """Whether trying again may mend a failed opening, the last of so many in a row."""
