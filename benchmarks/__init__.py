@@ -1,0 +1,1 @@
+"""How fast aiopool is beside what else there is: `python -m benchmarks`."""

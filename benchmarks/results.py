@@ -1,0 +1,113 @@
+"""What one run has measured, and the JSON file it is kept in."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Self
+
+FORMAT = 1  # of the file; another number, another meaning
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a child process measures everything in."""
+
+    loop: str
+    """asyncio or uvloop."""
+    hiredis: bool
+    """Whether redis-py parses with hiredis, or in Python."""
+
+    def __str__(self) -> str:
+        """Give its name for titles of tables."""
+        return f"{self.loop}, {'hiredis' if self.hiredis else 'no hiredis'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The samples of one contender in one case of a scenario."""
+
+    setting: Setting
+    scenario: str
+    case: str
+    """What varies inside the scenario, as `100 tasks`; sorts by the order of measurement."""
+    tasks: int
+    """How many tasks there were, for the axis of a plot."""
+    contender: str
+    unit: str
+    """What a sample is: `s` (seconds for one operation), `B` (bytes for one thing), ... Less is better."""
+    samples: list[float]
+    """One for each round. All contenders took turns in each round, so sample i of one belongs to sample
+    i of the others."""
+    latencies: dict[str, float] = field(default_factory=dict[str, float])
+    """Seconds that single operations took, over all rounds: by percentile, as `50`, `99`, `100`."""
+    waits: dict[str, float] = field(default_factory=dict[str, float])
+    """Seconds that single operations waited for a connection: likewise."""
+    counts: dict[str, float] = field(default_factory=dict[str, float])
+    """What else was counted: errors, connections opened, ..."""
+
+    @property
+    def key(self) -> tuple[Setting, str, str]:
+        """Where it was measured: what has the same key can be compared."""
+        return self.setting, self.scenario, self.case
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A ratio in every round: the median and the extremes."""
+
+    middle: float
+    least: float
+    most: float
+
+
+def ratio(slower: Series, faster: Series) -> Spread:
+    """Say how many times as much one took as the other, round by round."""
+    each = [a / b for a, b in zip(slower.samples, faster.samples, strict=True)]
+    return Spread(median(each), min(each), max(each))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All that one call of the command has measured, and on what."""
+
+    command: str
+    made: str
+    """When it began: ISO 8601, UTC."""
+    commit: str | None
+    versions: dict[str, str]
+    machine: dict[str, str]
+    missing: dict[str, str]
+    """Contenders that could not take part, and why."""
+    series: list[Series]
+
+    def at(self, setting: Setting, scenario: str, case: str) -> dict[str, Series]:
+        """Give what was measured there, by contender."""
+        return {s.contender: s for s in self.series if s.key == (setting, scenario, case)}
+
+    @property
+    def keys(self) -> Iterable[tuple[Setting, str, str]]:
+        """All that was measured, in the order of measurement."""
+        return dict.fromkeys(s.key for s in self.series)
+
+    def save(self, path: Path) -> None:
+        """Write the file."""
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file.
+
+        Raises:
+            OSError: It can't be read.
+            ValueError: It is none that `save()` wrote, or one of another format.
+
+        """
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:  # pyright: ignore[reportUnknownMemberType] - JSON may be anything
+            msg = f"{path} is no result of python -m benchmarks (format {FORMAT})"
+            raise ValueError(msg)
+        series = [Series(**s | {"setting": Setting(**s["setting"])}) for s in data.pop("series")]  # pyright: ignore
+        return cls(series=series, **data)  # pyright: ignore
