@@ -35,7 +35,8 @@ class Entry(Generic[C]):
         self.expires = expires  # from then on it is closed instead of lent
         self.doom = "max_lifetime"  # why it expires, for the statistics
         self.idle_since = 0.0
-        self.fresh_until = inf  # till then it may be lent after a mere look, later after a check
+        # Till then a mere look is enough to lend it or to put it aside; never after `expires`.
+        self.fresh_until = expires
         self.lent_at = 0.0
         self.checked_at = 0.0
         self.task: asyncio.Task[Any] | None = None  # who has it
@@ -43,7 +44,7 @@ class Entry(Generic[C]):
 
     def condemn(self, reason: str) -> None:
         """Have it closed at the next chance, wherever it is now."""
-        self.expires = -inf
+        self.expires = self.fresh_until = -inf
         self.doom = reason
 
 
@@ -57,9 +58,10 @@ class IdleQueue(asyncio.LifoQueue[Entry[C]]):
     """
 
     _queue: deque[Entry[C]]
+    entries: deque[Entry[C]]  # the same, to be looked at without a call
 
     def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the signature is asyncio's
-        self._queue = deque()
+        self._queue = self.entries = deque()
 
     def put_nowait(self, item: Entry[C]) -> None:
         """Put an entry on top."""

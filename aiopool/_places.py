@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextvars import Context
 from math import inf
 from random import uniform
+from time import monotonic
 from typing import Generic
 
 from ._alarm import Alarm, weakly
@@ -60,6 +61,8 @@ class Places(Generic[C]):
         context: Context,
     ) -> None:
         self.loop = loop
+        # asyncio's own method does no more than this; a loop with another clock has its own.
+        self.time = monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
         self.pid = os.getpid()
         self.limits = limits
         self.closing = False
@@ -69,6 +72,7 @@ class Places(Generic[C]):
         self.line: Line[C] = Line(loop)
         self.opener = Opener(loop, connector, self.permits, self, limits, context)
         self._connector = connector
+        self._is_usable = connector.is_usable
         self._totals = totals
         self._policy = policy
         self.listener = policy.listener()
@@ -129,14 +133,36 @@ class Places(Generic[C]):
             self.opener.ensure()  # there may be fewer than `min_size` now
         return None
 
+    def lend_idle(self, now: float) -> Entry[C] | None:
+        """Lend the idle entry on top, if a look at it is enough; then by rule 2 nobody waits."""
+        entries = self.idle.entries
+        if not entries:
+            return None
+        top = entries[-1]
+        if now < top.fresh_until and self._usable(top.conn):
+            entries.pop()
+            self.lend(top, now)
+            return top
+        entry = self.next_idle(now)
+        if entry is not None and now >= entry.fresh_until:
+            entries.append(entry)
+            return None
+        if entry is not None:
+            self.lend(entry, now)
+        return entry
+
     def lend(self, entry: Entry[C], now: float) -> None:
         """Put an entry that is in no place into the table of the lent."""
         entry.lent_at = now
-        entry.fresh_until = inf
+        entry.fresh_until = entry.expires
         self.lent[id(entry.conn)] = entry
 
     def come_back(self, entry: Entry[C], now: float) -> None:
         """Decide about an entry that has just left the place it was in."""
+        permits = self.permits
+        if now < entry.fresh_until and permits.taken <= permits.total and self._usable(entry.conn):
+            self._arrive(entry, now)
+            return
         if now >= entry.expires:
             self.close(entry, entry.doom)
         elif self.permits.over:
@@ -157,8 +183,8 @@ class Places(Generic[C]):
             self.line.hand(entry)
             return
         entry.idle_since = now
-        entry.fresh_until = now + self._fresh_for
-        self.idle.put_nowait(entry)
+        entry.fresh_until = min(now + self._fresh_for, entry.expires)
+        self.idle.entries.append(entry)
         self._reaper.expect(entry)
 
     def admit(self, conn: C) -> Entry[C]:
@@ -204,12 +230,14 @@ class Places(Generic[C]):
 
     def _check(self, entry: Entry[C]) -> None:
         """Have an entry that is in no place checked by a task."""
-        entry.fresh_until = inf
+        entry.fresh_until = entry.expires
         entry.checked_at = self.loop.time()
         self.opener.check(entry)
 
     def stir(self) -> None:
         """Restore rule 2, after somebody has joined the line or a permit has come free."""
+        if self.permits.taken >= self.permits.total and not self.idle.entries:
+            return  # there is nothing to be had
         now = self.loop.time()
         while not self.idle.empty() and len(self.line) > self.opener.checks_coming:
             if (entry := self.next_idle(now)) is None:
@@ -222,7 +250,7 @@ class Places(Generic[C]):
 
     def _usable(self, conn: C) -> bool:
         try:
-            return self._connector.is_usable(conn)
+            return self._is_usable(conn)
         except Exception:
             logger.exception("looking at a connection failed; it is closed")
             return False

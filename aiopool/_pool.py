@@ -112,12 +112,10 @@ class Pool(Generic[C]):
             timeout = self._limits.timeout
         else:
             seconds("timeout", timeout)
-        now = loop.time()
-        entry = places.next_idle(now)
-        if entry is not None and now < entry.fresh_until:  # by rule 2 nobody waits
-            places.lend(entry, now)
-        else:
-            entry = await self._wait(places, entry, timeout, now)
+        now = places.time()
+        entry = places.lend_idle(now)
+        if entry is None:
+            entry = await self._wait(places, timeout, now)
         entry.task = current_task()
         if self._limits.leak_after is not None:
             entry.where = caller()
@@ -126,12 +124,8 @@ class Pool(Generic[C]):
             places.listener.acquired(loop.time() - now)
         return entry.conn
 
-    async def _wait(
-        self, places: Places[C], stale: Entry[C] | None, timeout: float | None, now: float
-    ) -> Entry[C]:
+    async def _wait(self, places: Places[C], timeout: float | None, now: float) -> Entry[C]:
         """Wait in the line: the one suspension point of `acquire()`."""
-        if stale is not None:
-            places.idle.put_nowait(stale)
         if places.crowded:
             self._totals.rejected += 1
             msg = self._explain(f"max_waiting={self._limits.max_waiting} callers wait already")
@@ -147,7 +141,7 @@ class Pool(Generic[C]):
                 self._take_back(places, handed.conn)
             raise
         finally:
-            self._totals.wait_seconds += places.loop.time() - now
+            self._totals.wait_seconds += places.time() - now
         if entry is None:
             self._totals.timed_out += 1
             if places.listener is not None:
@@ -177,7 +171,7 @@ class Pool(Generic[C]):
         entry = places.lent.pop(id(conn), None)
         if entry is None:
             return self._severed.pop(id(conn), None) is not None
-        now = places.loop.time()
+        now = places.time()
         self._totals.use_seconds += now - entry.lent_at
         entry.task = None
         places.come_back(entry, now)

@@ -109,5 +109,8 @@ class Run:
         if not isinstance(data, dict) or data.pop("format", None) != FORMAT:  # pyright: ignore[reportUnknownMemberType] - JSON may be anything
             msg = f"{path} is no result of python -m benchmarks (format {FORMAT})"
             raise ValueError(msg)
-        series = [Series(**s | {"setting": Setting(**s["setting"])}) for s in data.pop("series")]  # pyright: ignore
-        return cls(series=series, **data)  # pyright: ignore
+        fields: dict[str, Any] = data
+        series = [
+            Series(**one | {"setting": Setting(**one["setting"])}) for one in fields.pop("series")
+        ]
+        return cls(series=series, **fields)

@@ -334,12 +334,12 @@ def stop_the_clock(self, waiter, leave=_line.Line.leave):
     return leave(self, waiter)
 
 
-async def wait_again(self, places, stale, timeout, now, wait=Pool._wait):
+async def wait_again(self, places, timeout, now, wait=Pool._wait):
     """Hide a cancellation."""
     try:
-        return await wait(self, places, stale, timeout, now)
+        return await wait(self, places, timeout, now)
     except asyncio.CancelledError:
-        return await wait(self, places, None, timeout, now)
+        return await wait(self, places, timeout, now)
 
 
 async def release_later(self, conn, release=Pool.release):
