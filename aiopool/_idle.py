@@ -23,6 +23,7 @@ class Entry(Generic[C]):
         "expires",
         "fresh_until",
         "idle_since",
+        "key",
         "lent_at",
         "opened_at",
         "task",
@@ -31,6 +32,7 @@ class Entry(Generic[C]):
 
     def __init__(self, conn: C, opened_at: float, expires: float) -> None:
         self.conn = conn
+        self.key = id(conn)  # which need not be hashable
         self.opened_at = opened_at
         self.expires = expires  # from then on it is closed instead of lent
         self.doom = "max_lifetime"  # why it expires, for the statistics

@@ -18,8 +18,10 @@ from collections.abc import Callable
 from contextvars import Context
 from math import inf
 from random import uniform
+from threading import get_ident
 from time import monotonic
-from typing import Generic
+from typing import Any, Generic
+from weakref import WeakSet
 
 from ._alarm import Alarm, weakly
 from ._connector import C, Connector
@@ -47,6 +49,9 @@ LOWERED_FOR = 2.0
 # it by way of the event loop's selector, which parent and child share.
 _inherited: list[object] = []
 
+# Of this process.
+_alive: "WeakSet[Places[Any]]" = WeakSet()
+
 
 class Places(Generic[C]):
     """The places of one pool during one life: from its first use on an event loop to `aclose()`."""
@@ -64,10 +69,13 @@ class Places(Generic[C]):
         # asyncio's own method does no more than this; a loop with another clock has its own.
         self.time = monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
         self.pid = os.getpid()
+        self.thread: int | None = get_ident()  # in which the loop runs; None in a forked child
+        _alive.add(self)
         self.limits = limits
         self.closing = False
         self.permits = Permits(limits.max_size)
         self.idle: IdleQueue[C] = IdleQueue()
+        self._idle_entries = self.idle.entries
         self.lent: dict[int, Entry[C]] = {}  # by id() of the connection, which need not be hashable
         self.line: Line[C] = Line(loop)
         self.opener = Opener(loop, connector, self.permits, self, limits, context)
@@ -77,7 +85,8 @@ class Places(Generic[C]):
         self._policy = policy
         self.listener = policy.listener()
         self._fresh_for = limits.fresh_for
-        self._reaper = Reaper(loop, self, limits.max_idle)
+        self._max_idle = inf if limits.max_idle is None else limits.max_idle
+        self._reaper = Reaper(loop, self, self._max_idle)
         self._goals = Goals(loop)
         self._all_back: set[asyncio.Future[None]] = set()
         self._lost_at = -inf  # when the first was found of those that their peer has ended together
@@ -135,34 +144,64 @@ class Places(Generic[C]):
 
     def lend_idle(self, now: float) -> Entry[C] | None:
         """Lend the idle entry on top, if a look at it is enough; then by rule 2 nobody waits."""
-        entries = self.idle.entries
+        entries = self._idle_entries
         if not entries:
             return None
-        top = entries[-1]
-        if now < top.fresh_until and self._usable(top.conn):
+        entry = entries[-1]
+        try:
+            usable = now < entry.fresh_until and self._is_usable(entry.conn)
+        except Exception:  # noqa: BLE001 - it is looked at again, with more care
+            usable = False
+        if usable:  # nearly always; the rest is in the method that does it for all
             entries.pop()
-            self.lend(top, now)
-            return top
-        entry = self.next_idle(now)
-        if entry is not None and now >= entry.fresh_until:
-            entries.append(entry)
+            entry.lent_at = now
+            entry.fresh_until = entry.expires
+            self.lent[entry.key] = entry
+            return entry
+        if (checkable := self.next_idle(now)) is None:
             return None
-        if entry is not None:
-            self.lend(entry, now)
-        return entry
+        if now >= checkable.fresh_until:
+            entries.append(checkable)
+            return None
+        self.lend(checkable, now)
+        return checkable
 
     def lend(self, entry: Entry[C], now: float) -> None:
         """Put an entry that is in no place into the table of the lent."""
         entry.lent_at = now
         entry.fresh_until = entry.expires
-        self.lent[id(entry.conn)] = entry
+        self.lent[entry.key] = entry
+
+    def take_back(self, conn: C) -> bool:
+        """Have a connection given back; false if it is not lent."""
+        if (entry := self.lent.pop(id(conn), None)) is None:
+            return False
+        now = self.time()
+        self._totals.use_seconds += now - entry.lent_at
+        entry.task = None
+        try:
+            usable = now < entry.fresh_until and self._is_usable(conn)
+        except Exception:  # noqa: BLE001 - it is looked at again, with more care
+            usable = False
+        permits, alarm = self.permits, self._reaper.alarm
+        if not usable or permits.taken > permits.total:
+            self.come_back(entry, now)
+        elif self.line.waiters and self.line.hand(entry):
+            entry.lent_at = now
+            self.lent[entry.key] = entry
+        elif now + self._max_idle < alarm.when or entry.expires < alarm.when:
+            self._put_aside(entry, now)
+        else:  # nearly always
+            entry.idle_since = now
+            fresh_until = now + self._fresh_for
+            entry.fresh_until = min(entry.fresh_until, fresh_until)
+            self._idle_entries.append(entry)
+        if self.listener is not None:
+            self.listener.moved()
+        return True
 
     def come_back(self, entry: Entry[C], now: float) -> None:
         """Decide about an entry that has just left the place it was in."""
-        permits = self.permits
-        if now < entry.fresh_until and permits.taken <= permits.total and self._usable(entry.conn):
-            self._arrive(entry, now)
-            return
         if now >= entry.expires:
             self.close(entry, entry.doom)
         elif self.permits.over:
@@ -178,10 +217,12 @@ class Places(Generic[C]):
 
     def _arrive(self, entry: Entry[C], now: float) -> None:
         """Put a good entry straight into the hands of the head of the line, else aside."""
-        if self.line.waiters:
+        if self.line.hand(entry):
             self.lend(entry, now)
-            self.line.hand(entry)
-            return
+        else:
+            self._put_aside(entry, now)
+
+    def _put_aside(self, entry: Entry[C], now: float) -> None:
         entry.idle_since = now
         entry.fresh_until = min(now + self._fresh_for, entry.expires)
         self.idle.entries.append(entry)
@@ -239,7 +280,7 @@ class Places(Generic[C]):
         if self.permits.taken >= self.permits.total and not self.idle.entries:
             return  # there is nothing to be had
         now = self.loop.time()
-        while not self.idle.empty() and len(self.line) > self.opener.checks_coming:
+        while not self.idle.empty() and self.line.outnumbers(self.opener.checks_coming):
             if (entry := self.next_idle(now)) is None:
                 break
             if now < entry.fresh_until:
@@ -263,7 +304,7 @@ class Places(Generic[C]):
             return False
         goal = max(self.limits.min_size, self._goals.size)
         served = self.idle.qsize() + self.opener.coming
-        return self.permits.taken < goal or len(self.line) > served
+        return self.permits.taken < goal or self.line.outnumbers(served)
 
     def aborted(self, why: str) -> Exception:
         """Make the error of an opening that has none of its own."""
@@ -425,3 +466,13 @@ class Places(Generic[C]):
         self.closing = True
         for entry in [*self.idle, *self.lent.values(), *self.opener.entries()]:
             close_quietly(self._connector, entry.conn)
+
+
+def _after_fork() -> None:
+    """Have the child ask which loop runs: it has the parent's thread and current task, but no loop."""
+    for places in _alive:
+        places.thread = None
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,8 +1,10 @@
 """The pool: what users call, and its lives on one event loop after the other."""
 
-from asyncio import AbstractEventLoop, current_task, get_running_loop
+from asyncio import AbstractEventLoop, Future, current_task, get_running_loop
 from contextvars import copy_context
 from dataclasses import replace
+from math import inf
+from threading import get_ident
 from types import EllipsisType
 from typing import Generic, NoReturn, Self
 
@@ -104,53 +106,62 @@ class Pool(Generic[C]):
                 connection that could come back.
 
         """
-        loop = get_running_loop()
         places = self._serving
-        if places is None or places.loop is not loop:
-            places = self._serve(loop)
-        if timeout is ...:
-            timeout = self._limits.timeout
-        else:
+        # In the loop's thread, and while a task of it runs, that loop is the running one. (To ask for
+        # it is a system call, on CPython 3.11.)
+        if (
+            places is None
+            or get_ident() != places.thread
+            or (task := current_task(places.loop)) is None
+        ):
+            places, task = self._serve(get_running_loop()), current_task()
+        if timeout is not ...:
             seconds("timeout", timeout)
         now = places.time()
         entry = places.lend_idle(now)
         if entry is None:
-            entry = await self._wait(places, timeout, now)
-        entry.task = current_task()
+            if timeout is ...:
+                timeout = self._limits.timeout
+            if self._limits.max_waiting is not None and places.crowded:
+                self._turn_away()
+            waiter = places.line.join(inf if timeout is None else now + timeout)
+            places.stir()
+            try:
+                entry = await waiter
+            except BaseException:
+                self._leave_the_line(places, waiter)
+                raise
+            finally:
+                self._totals.wait_seconds += places.time() - now
+            if entry is None:
+                self._give_up(places, timeout)
+        entry.task = task
         if self._limits.leak_after is not None:
             entry.where = caller()
         self._totals.acquired += 1
         if places.listener is not None:
-            places.listener.acquired(loop.time() - now)
+            places.listener.acquired(places.time() - now)
         return entry.conn
 
-    async def _wait(self, places: Places[C], timeout: float | None, now: float) -> Entry[C]:
-        """Wait in the line: the one suspension point of `acquire()`."""
-        if places.crowded:
-            self._totals.rejected += 1
-            msg = self._explain(f"max_waiting={self._limits.max_waiting} callers wait already")
-            raise self._policy.rejected_error(msg)
-        waiter = places.line.join(None if timeout is None else now + timeout)
-        places.stir()
-        try:
-            entry = await waiter
-        except BaseException:
-            # Handed over and cancelled in the same tick: it goes on to the next. (Not if this is the
-            # end of a coroutine that a dead loop left behind.)
-            if (handed := places.line.leave(waiter)) is not None and places.alive:
-                self._take_back(places, handed.conn)
-            raise
-        finally:
-            self._totals.wait_seconds += places.time() - now
-        if entry is None:
-            self._totals.timed_out += 1
-            if places.listener is not None:
-                places.listener.timed_out()
-            msg = self._explain(f"no connection within {timeout:g} s")
-            if (error := places.opener.last_error) is not None:
-                msg += f"; the last opening failed: {self._policy.name_error(error)}"
-            raise self._policy.timeout_error(msg) from error
-        return entry
+    def _turn_away(self) -> NoReturn:
+        self._totals.rejected += 1
+        msg = self._explain(f"max_waiting={self._limits.max_waiting} callers wait already")
+        raise self._policy.rejected_error(msg)
+
+    def _leave_the_line(self, places: Places[C], waiter: "Future[Entry[C] | None]") -> None:
+        # Handed over and cancelled in the same tick: it goes on to the next. (Not if this is the end
+        # of a coroutine that a dead loop left behind.)
+        if (handed := places.line.leave(waiter)) is not None and places.alive:
+            places.take_back(handed.conn)
+
+    def _give_up(self, places: Places[C], timeout: float | None) -> NoReturn:
+        self._totals.timed_out += 1
+        if places.listener is not None:
+            places.listener.timed_out()
+        msg = self._explain(f"no connection within {timeout:g} s")
+        if (error := places.opener.last_error) is not None:
+            msg += f"; the last opening failed: {self._policy.name_error(error)}"
+        raise self._policy.timeout_error(msg) from error
 
     async def release(self, conn: C) -> None:
         """Give a connection back. Never suspends, so no cancellation can interrupt it.
@@ -160,24 +171,13 @@ class Pool(Generic[C]):
             WrongLoop: Called on another event loop; the connection stays lent.
 
         """
-        loop = get_running_loop()
         places = self._places
-        if places is None or places.loop is not loop:
+        if (
+            places is None or get_ident() != places.thread or current_task(places.loop) is None
+        ) and (places is None or places.loop is not get_running_loop()):
             self._refuse(conn)
-        if not self._take_back(places, conn):
+        if not places.take_back(conn) and self._severed.pop(id(conn), None) is None:
             self._refuse(conn)
-
-    def _take_back(self, places: Places[C], conn: C) -> bool:
-        entry = places.lent.pop(id(conn), None)
-        if entry is None:
-            return self._severed.pop(id(conn), None) is not None
-        now = places.time()
-        self._totals.use_seconds += now - entry.lent_at
-        entry.task = None
-        places.come_back(entry, now)
-        if places.listener is not None:
-            places.listener.moved()
-        return True
 
     def _refuse(self, conn: C) -> NoReturn:
         places = self._places

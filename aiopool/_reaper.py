@@ -5,7 +5,6 @@ nothing to await. It sleeps until the next thing is due, and an abandoned pool c
 """
 
 import asyncio
-from math import inf
 from typing import Generic, Protocol
 
 from ._alarm import Alarm, weakly
@@ -38,19 +37,15 @@ class Owner(Protocol[C]):
 class Reaper(Generic[C]):
     """Goes through the idle entries whenever one of them is due."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, owner: Owner[C], max_idle: float | None
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner[C], max_idle: float) -> None:
         self._loop = loop
         self._owner = owner
-        self._max_idle = inf if max_idle is None else max_idle
-        self._alarm = Alarm(loop, weakly(self.reap))
+        self._max_idle = max_idle
+        self.alarm = Alarm(loop, weakly(self.reap))
 
     def expect(self, entry: Entry[C]) -> None:
         """Note that this entry has just become idle."""
-        due = entry.idle_since + self._max_idle
-        if due < self._alarm.when or entry.expires < self._alarm.when:
-            self._alarm.at(min(due, entry.expires))
+        self.alarm.at(min(entry.idle_since + self._max_idle, entry.expires))
 
     def reap(self) -> None:
         """Close what is due, the longest idle first, and sleep until the next is."""
@@ -64,10 +59,10 @@ class Reaper(Generic[C]):
                 owner.close(entry, "max_idle")
         owner.stir()
         for entry in idle:
-            self._alarm.at(entry.expires)
+            self.alarm.at(entry.expires)
             if owner.spare > 0:
-                self._alarm.at(entry.idle_since + self._max_idle)
+                self.alarm.at(entry.idle_since + self._max_idle)
 
     def stop(self) -> None:
         """Sleep for good."""
-        self._alarm.cancel()
+        self.alarm.cancel()

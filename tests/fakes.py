@@ -140,7 +140,8 @@ def check_rules(pool: Pool[Conn], connector: FakeConnector) -> None:
         return
     idle, lent = list(places.idle), list(places.lent.values())
     checking = list(places.opener._checking.values())
-    opening, waiting, permits = places.opener.opening, len(places.line), places.permits
+    opening, permits = places.opener.opening, places.permits
+    waiting = sum(not waiter.done() for waiter in places.line.waiters)
 
     # Rule 1: one permit each, and never too many.
     assert permits.taken == len(idle) + len(lent) + len(checking) + opening

@@ -334,12 +334,12 @@ def stop_the_clock(self, waiter, leave=_line.Line.leave):
     return leave(self, waiter)
 
 
-async def wait_again(self, places, timeout, now, wait=Pool._wait):
+async def acquire_again(self, *, timeout=..., acquire=Pool.acquire):
     """Hide a cancellation."""
     try:
-        return await wait(self, places, timeout, now)
+        return await acquire(self, timeout=timeout)
     except asyncio.CancelledError:
-        return await wait(self, places, timeout, now)
+        return await acquire(self, timeout=timeout)
 
 
 async def release_later(self, conn, release=Pool.release):
@@ -389,7 +389,7 @@ def close_loudly(connector, conn):
     [
         (_line.Line, "leave", forget, hand_over, cut_everywhere),
         (_line.Line, "leave", stop_the_clock, timeout, cut_everywhere),
-        (Pool, "_wait", wait_again, waiting, cut_everywhere),
+        (Pool, "acquire", acquire_again, waiting, cut_everywhere),
         (Pool, "release", release_later, release_without_waiters, cut_everywhere),
         (_goals.Goals, "add", keep_the_goal, open_and_warm, cut_everywhere),
         (_places.Places, "all_back", keep_the_closing, aclose, cut_everywhere),

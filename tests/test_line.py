@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from random import Random
 
 import pytest
 from clock import turns
@@ -131,8 +132,9 @@ async def test_ten_thousand_cancelled_waiters_leave_nothing_behind(make_pool):
     assert pool.stats().waiting == 10_000
     for waiter in waiters:
         waiter.cancel()
+    await turns(1)
     assert pool.stats().waiting == 0
-    await turns(2)
+    await turns(1)
     assert not pool._places.line.waiters
     last = asyncio.create_task(pool.acquire())
     await turns(2)
@@ -140,15 +142,41 @@ async def test_ten_thousand_cancelled_waiters_leave_nothing_behind(make_pool):
     assert await last is conn
 
 
-async def test_a_cancelled_waiter_is_out_of_the_line_at_once(make_pool):
-    pool, _ = make_pool(max_size=1, max_waiting=1)
+async def test_a_cancelled_waiter_is_passed_over_at_once(make_pool):
+    pool, connector = make_pool(max_size=2)
+    conns = [await pool.acquire(), await pool.acquire()]
+    waiters = [asyncio.create_task(pool.acquire()) for _ in range(3)]
+    await turns(2)
+    waiters[0].cancel()
+    waiters[1].cancel()
+    await pool.release(conns[0])
+    await pool.release(conns[1])
+    assert pool.stats().idle == 1
+    assert await waiters[2] is conns[0]
+    assert connector.opens.calls == 2
+
+
+async def test_nothing_is_opened_for_a_cancelled_waiter(make_pool):
+    pool, connector = make_pool(max_size=1)
     conn = await pool.acquire()
     waiter = asyncio.create_task(pool.acquire())
     await turns(2)
     waiter.cancel()
-    assert pool.stats().waiting == 0
+    conn.broken = True
     await pool.release(conn)
-    assert pool.stats().idle == 1
+    await turns(5)
+    assert pool.stats().size == 0
+    assert connector.opens.calls == 1
+
+
+async def test_a_cancelled_waiter_is_out_of_the_line_when_its_task_has_run(make_pool):
+    pool, _ = make_pool(max_size=1, max_waiting=1)
+    await pool.acquire()
+    waiter = asyncio.create_task(pool.acquire())
+    await turns(2)
+    waiter.cancel()
+    await turns(1)
+    assert pool.stats().waiting == 0
 
 
 async def test_who_waits_is_kept_alive_by_the_line_alone():
@@ -180,7 +208,52 @@ async def test_deadlines_of_waiters_that_have_left_do_not_pile_up(make_pool):
         await turns(2)
         await pool.release(conn)
         await pool.release(await waiter)
-    assert len(pool._places.line._deadlines) < 100
+    assert not pool._places.line.waiters
+    assert not pool._places.line._early
+
+
+async def test_early_deadlines_of_waiters_that_have_left_do_not_pile_up(make_pool):
+    pool, _ = make_pool(max_size=1)
+    conn = await pool.acquire()
+    patient = asyncio.create_task(pool.acquire(timeout=None))
+    await turns(2)
+    for _ in range(1000):
+        waiter = asyncio.create_task(pool.acquire(timeout=3600.0))
+        await turns(2)
+        waiter.cancel()
+        await turns(2)
+    assert len(pool._places.line._early) < 100
+    await pool.release(conn)
+    assert await patient is conn
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_deadlines_in_any_order_are_kept_to_the_moment(make_pool, seed):
+    pool, _ = make_pool(max_size=1)
+    conn = await pool.acquire()
+    loop, random = asyncio.get_running_loop(), Random(seed)
+
+    async def wait(timeout: float | None) -> None:
+        start = loop.time()
+        try:
+            await pool.acquire(timeout=timeout)
+        except PoolTimeout:
+            assert loop.time() == pytest.approx(start + timeout)
+        else:
+            raise AssertionError
+
+    timeouts = [random.choice([1.0, 2.0, 5.0, 5.0, 5.0, None]) for _ in range(30)]
+    tasks = []
+    for timeout in timeouts:
+        tasks.append(asyncio.create_task(wait(timeout)))
+        await asyncio.sleep(random.choice([0.0, 0.0, 0.1, 1.0]))
+    await asyncio.sleep(10)
+    for timeout, task in zip(timeouts, tasks, strict=True):
+        assert task.done() == (timeout is not None)
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(r is None or isinstance(r, asyncio.CancelledError) for r in results)
+    await pool.release(conn)
 
 
 async def test_every_waiter_of_a_burst_is_served_though_connections_break(make_pool):

@@ -1,11 +1,10 @@
 """Releases told to the listeners of redis-py's `AsyncAfterConnectionReleasedEvent`."""
 
 from math import inf
+from types import CoroutineType
 from typing import Any
 
 from redis.event import AsyncAfterConnectionReleasedEvent, AsyncReAuthConnectionListener
-
-from aiopool._places import Places
 
 from ._connection import Accountable
 from ._connector import RedisConnector, announcing
@@ -26,13 +25,15 @@ class AnnouncingCore(RedisCore):
         super().__init__(connector, policy, **options)
         self._dispatcher = dispatcher
 
-    def _take_back(self, places: Places[Accountable], conn: Accountable) -> bool:
-        entry = places.lent.get(id(conn))
+    def release(self, conn: Accountable) -> "CoroutineType[Any, Any, None]":
+        """As `Pool.release`."""
+        places = self._places
+        entry = None if places is None else places.lent.get(id(conn))
         # What a listener itself lends and gives back is announced to nobody, or it would never end.
         if entry is not None and not announcing.get() and _listened_to(self._dispatcher):
             conn.released = True
             entry.fresh_until = -inf
-        return super()._take_back(places, conn)
+        return super().release(conn)  # type: ignore[return-value]  # mypy calls it a Coroutine
 
 
 def _listened_to(dispatcher: object) -> bool:

@@ -58,9 +58,10 @@ class RedisCore(Pool[Accountable]):
         loop = get_running_loop()
         places = self._serve(loop)
         now = loop.time()
-        entry = None if places.line.waiters else places.next_idle(now)
+        others_wait = places.line.outnumbers(0)
+        entry = None if others_wait else places.next_idle(now)
         if entry is None:
-            if places.line.waiters or not places.permits.free:
+            if others_wait or not places.permits.free:
                 msg = "Too many connections"  # redis-py's words
                 raise MaxConnectionsError(msg)
             entry = places.admit(make())
