@@ -9,7 +9,6 @@ import socket
 import warnings
 from asyncio import StreamWriter
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from types import CoroutineType
 from typing import Any, cast
 
@@ -44,6 +43,10 @@ class Accountable(AbstractConnection):
         self._look: Callable[[], int] = _blind
         super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - typed in parts
 
+    def send_now(self, args: tuple[Any, ...], /) -> bool:  # noqa: ARG002 - see `Lean`
+        """Write a command at once; false if that can't be done, and nothing has been done."""
+        return False
+
     # ---- the account -------------------------------------------------------------------------
 
     def pack_command(self, *args: Any) -> list[bytes]:
@@ -61,6 +64,10 @@ class Accountable(AbstractConnection):
         was written in part only, redis-py disconnects.)
         """
         packed, self._packed = self._packed, []
+        await self._write(command, check_health)
+        self._note(packed)
+
+    async def _write(self, command: bytes | str | Iterable[bytes], check_health: bool) -> None:
         try:
             await super().send_packed_command(command, check_health)
         except RedisConnectionError:
@@ -72,6 +79,8 @@ class Accountable(AbstractConnection):
             self._lost = True
             msg = "Connection closed while a command was to be written."  # redis-py has no word for it
             raise RedisConnectionError(msg) from error
+
+    def _note(self, packed: list[Words | None]) -> None:
         if not packed:  # bytes that were packed elsewhere
             self.ledger.stain()
         for words in packed:
@@ -230,16 +239,6 @@ class Accountable(AbstractConnection):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ResourceWarning)
                 del writer
-
-
-@lru_cache(maxsize=128)
-def accountable(connection_class: type[AbstractConnection]) -> type[Accountable]:
-    """Give the accountable version of a connection class: redis-py's own, or a user's."""
-    if issubclass(connection_class, Accountable):
-        return connection_class
-    made = type(connection_class.__name__, (Accountable, connection_class), {})
-    made.__module__ = connection_class.__module__
-    return cast("type[Accountable]", made)
 
 
 def _says_closed(error: Exception) -> bool:

@@ -21,9 +21,11 @@ from aiopool._limits import text, whole
 from aiopool._stats import Holder, Stats
 
 from ._announcing import AnnouncingCore
-from ._connection import Accountable, accountable
+from ._client import Client
+from ._connection import Accountable
 from ._connector import RedisConnector
 from ._core import RedisCore
+from ._lean import accountable
 from ._options import address, checked_class, checked_retry, default_retry, explained, from_url
 from ._policy import RedisPolicy
 from ._recorder import Recorder
@@ -217,7 +219,7 @@ class RedisPool(ConnectionPool):
             if name not in {"single_connection_client", "event_dispatcher", "credential_provider"}:
                 msg = f"client() takes no {name!r}, which concerns connections: give it to the pool"
                 raise TypeError(msg)
-        return Redis(connection_pool=self, **kwargs)
+        return Client(connection_pool=self, **kwargs)
 
     # ---- lifecycle ---------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ from redis.asyncio.retry import Retry
 from servers import STRICT, Server
 
 from aiopool import RedisPool
-from aiopool.redis._connection import Accountable, accountable
+from aiopool.redis._connection import Accountable
+from aiopool.redis._lean import accountable
 
 
 def state(retry: Retry) -> tuple[Any, ...]:

@@ -1,0 +1,73 @@
+"""redis-py's client without what most of a command's time goes to."""
+
+from collections.abc import Awaitable
+from functools import lru_cache
+from inspect import isawaitable
+from time import monotonic
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.client import EMPTY_RESPONSE, NEVER_DECODE
+from redis.observability.providers import get_observability_instance
+
+from ._connection import Accountable
+
+
+class Client(Redis):
+    """A `Redis` that writes a command and reads its reply in one coroutine, where that is all it takes.
+
+    After an error, and wherever redis-py does more than that, it goes redis-py's own way.
+    """
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's."""
+        if (
+            self.single_connection_client
+            or NEVER_DECODE in options
+            or EMPTY_RESPONSE in options
+            or _takes_several(args[0])
+            or get_observability_instance().is_enabled()
+        ):
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # not typed
+        pool = self.connection_pool
+        conn = cast("Accountable", await pool.get_connection())  # type: ignore[no-untyped-call]  # likewise
+        try:
+            try:
+                if not conn.send_now(args):
+                    await conn.send_command(*args)
+                reply = await conn.read_response()
+                callback = self.response_callbacks.get(args[0])
+                if callback is None:
+                    return reply
+                options.pop("keys", None)  # for redis-py's cache
+                result = callback(reply, **options)
+                return await result if isawaitable(result) else result
+            except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
+                return await self._after(error, conn, args, options)
+        finally:
+            await pool.release(conn)
+
+    async def _after(
+        self, error: Exception, conn: Accountable, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
+        """Do what redis-py does after this error of the first try."""
+        first: list[Exception] = [error]
+        started = monotonic()
+        again = cast("Any", self._send_command_parse_response)  # pyright: ignore[reportUnknownMemberType] - not typed
+
+        def attempt() -> Any:
+            if first:
+                raise first.pop()
+            return again(conn, args[0], *args, **options)
+
+        def failed(error: Exception, failures: int) -> Awaitable[None]:
+            # It takes any connection of redis-py's.
+            return self._close_connection(cast("Any", conn), error, failures, started, args[0])
+
+        return await conn.retry.call_with_retry(attempt, failed, with_failure_count=True)
+
+
+@lru_cache(maxsize=1024)
+def _takes_several(name: object) -> bool:
+    """Whether redis-py sends others before a command of this name."""
+    return str(name).upper().removeprefix("B'").lstrip().startswith("HIMPORT")

@@ -1,0 +1,220 @@
+"""redis-py's connections without what most of a command's time goes to.
+
+redis-py takes a task for each write (on CPython 3.11), and a timeout context and four coroutines for each
+read. Here a command is written straight to the transport, and its reply comes straight from hiredis.
+What is not the usual case goes redis-py's own way, and so does all where redis-py, or a connection
+class, is not as it is known here: see `is_known()` and `Wire.of()`.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, cast
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ExecAbortError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ._connection import Accountable
+from ._ledger import noteworthy
+from ._packing import packed
+from ._wire import INCOMPLETE, TimeIsUp, Wire
+
+# So many bytes may be on their way to a peer that does not read them; with more, who writes is to wait.
+# Half of what transports call too much, so that none does in vain.
+UNREAD = 32768
+
+# What is replaced here. A class that has its own of any of these is left as it is.
+REPLACED = (
+    "_read_response_from_parser",
+    "_send_packed_command",
+    "can_read",
+    "check_health",
+    "pack_command",
+    "read_response",
+    "send_command",
+    "send_packed_command",
+)
+
+# hiredis gives errors among its values, to be raised, and pushes, to be handled: in types that it makes
+# of none of these.
+_PLAIN = frozenset([bytes, str, int, float, bool, type(None), dict, set])
+
+
+def is_known(connection_class: type[AbstractConnection]) -> bool:
+    """Whether connections of this class do in redis-py's way what is replaced here."""
+    return all(
+        name in vars(AbstractConnection)
+        and getattr(connection_class, name) is vars(AbstractConnection)[name]
+        for name in REPLACED
+    )
+
+
+class Lean(Accountable):
+    """As `Accountable`, to be mixed into classes that are known."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._wire: Wire | None = None  # of a session of which the parts are known
+        super().__init__(*args, **kwargs)
+
+    async def connect_check_health(
+        self, check_health: bool = True, retry_socket_connect: bool = True
+    ) -> None:
+        """As redis-py's, whose handshake goes its own way."""
+        if not self.is_connected:
+            self._wire = None
+            await super().connect_check_health(check_health, retry_socket_connect)
+            self._wire = Wire.of(self._writer, self._reader, self._parser)
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """As redis-py's."""
+        command = packed(args, self.encoder)
+        if command is None:
+            return super().pack_command(*args)
+        self._packed.append(noteworthy(args))
+        return [command]
+
+    def send_now(self, args: tuple[Any, ...], /) -> bool:
+        """Write a command at once; false if that can't be done, and nothing has been done.
+
+        Raises:
+            redis.exceptions.DataError: An argument is of a type that redis-py does not send.
+
+        """
+        writer = self._writer
+        if (
+            writer is None
+            or self._wire is None
+            or self.health_check_interval
+            or (transport := writer.transport).is_closing()
+            or (command := packed(args, self.encoder)) is None
+            or len(command) > UNREAD
+        ):
+            return False
+        try:
+            transport.write(command)
+        except Exception:  # noqa: BLE001 - redis-py will come to know it in its own way
+            return False
+        self.ledger.sent(noteworthy(args), self.db)
+        return True
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """As redis-py's."""
+        writer = self._writer
+        if (
+            writer is None
+            or self._wire is None
+            or not isinstance(command, list)
+            or (check_health and self.health_check_interval)
+            or (transport := writer.transport).is_closing()
+        ):
+            await super().send_packed_command(command, check_health)
+            return
+        try:
+            if len(command) == 1:
+                transport.write(command[0])
+            else:
+                transport.writelines(command)
+        except Exception:  # noqa: BLE001 - redis-py will come to know it in its own way
+            await super().send_packed_command(command, check_health)
+            return
+        names, self._packed = self._packed, []
+        self._note(names)
+        if transport.get_write_buffer_size() > UNREAD:
+            await self._write([], check_health=False)  # which waits
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    async def read_response(
+        self,
+        disable_decoding: bool = False,
+        timeout: float | None = None,
+        *,
+        disconnect_on_error: bool = True,
+        push_request: bool | None = False,
+    ) -> Any:
+        """As redis-py's."""
+        wire = self._wire
+        if (
+            wire is None
+            or self._writer is None
+            or disable_decoding
+            or push_request
+            or timeout is not None
+        ):
+            return await super().read_response(
+                disable_decoding,
+                timeout,
+                disconnect_on_error=disconnect_on_error,
+                push_request=push_request,
+            )
+        try:
+            reply = wire.parsed()
+            if reply is INCOMPLETE and wire.quiet:
+                self._active_read_timeout = wire  # type: ignore[assignment]  # for redis-py to change it
+                reply = await wire.reply(self.socket_timeout)
+            if type(reply) not in _PLAIN:
+                reply = await wire.handled(reply)
+        except BaseException as error:
+            if disconnect_on_error:
+                await self.disconnect(nowait=True)
+            if (told := self._told(error)) is error:
+                raise
+            raise told from error
+        if reply is INCOMPLETE:  # what there is, redis-py's parser will find in the stream
+            return await super().read_response(disconnect_on_error=disconnect_on_error)
+        if self.health_check_interval:
+            now = asyncio.get_running_loop().time()
+            self.next_health_check = now + self.health_check_interval
+        if isinstance(reply, ResponseError):
+            self.ledger.answered(well=isinstance(reply, ExecAbortError))
+            raise reply from None
+        self.ledger.answered(well=True)
+        return reply
+
+    def _told(self, error: BaseException) -> BaseException:
+        """Give the error that redis-py makes of one that ended a read."""
+        if isinstance(error, (TimeIsUp, TimeoutError)):  # the latter if it is TCP that gave up
+            return RedisTimeoutError(f"Timeout reading from {self._host_error()}")
+        if isinstance(error, OSError):
+            self._lost = True
+            return RedisConnectionError(
+                f"Error while reading from {self._host_error()} : {error.args}"
+            )
+        if isinstance(error, RedisConnectionError):
+            self._lost = error.status_code is None  # else it is what the server has replied
+        return error
+
+    # ---- looking -----------------------------------------------------------------------------
+
+    def may_be_lent(self) -> bool:
+        """As `Accountable`, which is asked where something is not as it should be."""
+        writer, wire = self._writer, self._wire
+        return (
+            writer is not None
+            and wire is not None
+            and wire.quiet
+            and self.ledger.clean
+            and not self._should_reconnect
+            and not writer.transport.is_closing()
+            and not self._look()
+        ) or super().may_be_lent()
+
+
+@lru_cache(maxsize=128)
+def accountable(connection_class: type[AbstractConnection]) -> type[Accountable]:
+    """Give the accountable version of a connection class, redis-py's own or a user's.
+
+    It is lean if the class is known.
+    """
+    if issubclass(connection_class, Accountable):
+        return connection_class
+    mixin = Lean if is_known(connection_class) else Accountable
+    made = type(connection_class.__name__, (mixin, connection_class), {})
+    made.__module__ = connection_class.__module__
+    return cast("type[Accountable]", made)

@@ -1,0 +1,171 @@
+"""Where the bytes of a connection arrive.
+
+Together with `_connection` this is the one place that touches redis-py's and asyncio's private parts:
+those that `Wire.of()` asks for, which a test watches.
+"""
+
+import asyncio
+from math import inf
+from typing import Any, Self, cast
+
+from redis._parsers import _AsyncHiredisParser
+from redis._parsers.base import BaseParser
+from redis._parsers.hiredis import NOT_ENOUGH_DATA as INCOMPLETE
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from aiopool._alarm import Alarm, weakly
+
+__all__ = ["INCOMPLETE", "TimeIsUp", "Wire"]
+
+
+class TimeIsUp(Exception):
+    """No reply came in time."""
+
+
+class Wire(asyncio.Protocol):
+    """Gives what arrives to hiredis for whoever waits for a reply, else to asyncio's stream.
+
+    It stands before the stream's own protocol: a reply need not go through the stream then, and one
+    timer does for all replies, which is set anew when it rings.
+    """
+
+    def __init__(
+        self, writer: asyncio.StreamWriter, stream: asyncio.StreamReader, parser: BaseParser
+    ) -> None:
+        """Stand before the protocol that the transport has."""
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._time = loop.time
+        self._protocol = cast("asyncio.StreamReaderProtocol", writer.transport.get_protocol())
+        self._stream: Any = stream  # asyncio has no public look at what it has buffered
+        self._parser: Any = parser
+        self._hiredis: Any = getattr(parser, "_reader")  # noqa: B009 - redis-py's parser would wait for the stream
+        self._alarm = Alarm(loop, weakly(self._ring))
+        self._deadline = inf
+        self._waiting: asyncio.Future[Any] | None = None
+        self._over = False  # nothing more will arrive
+        writer.transport.set_protocol(self)
+
+    @classmethod
+    def of(
+        cls,
+        writer: asyncio.StreamWriter | None,
+        stream: asyncio.StreamReader | None,
+        parser: BaseParser,
+    ) -> Self | None:
+        """Wire up a new session; None if its parts are not those of redis-py as it is known here."""
+        known = (
+            type(writer) is asyncio.StreamWriter
+            and type(stream) is asyncio.StreamReader
+            and type(parser) is _AsyncHiredisParser
+            and type(writer.transport.get_protocol()) is asyncio.StreamReaderProtocol
+            and isinstance(getattr(stream, "_buffer", None), bytearray)
+            and hasattr(getattr(parser, "_reader", None), "has_data")
+            and hasattr(parser, "_hiredis_PushNotificationType")
+        )
+        return cls(writer, stream, parser) if known and writer and stream else None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has arrived that was not read, neither bytes nor the end."""
+        return not (self._over or self._stream._buffer or self._hiredis.has_data())  # noqa: SLF001 - see above
+
+    def parsed(self) -> Any:
+        """Take a reply that came with the one before it, else `INCOMPLETE`."""
+        return self._hiredis.gets()
+
+    def reply(self, timeout: float | None) -> "asyncio.Future[Any]":
+        """Wait for the next reply, while all is quiet.
+
+        Args:
+            timeout: For so many seconds; None waits for ever.
+
+        Raises:
+            TimeIsUp: It did not come in time.
+            redis.exceptions.ConnectionError: The peer has ended the connection.
+            OSError: The connection has failed.
+            Exception: What hiredis raises: these bytes are no reply.
+
+        """
+        if (before := self._waiting) is not None and not before.done():
+            msg = "another task waits for a reply on this connection already"
+            raise RuntimeError(msg)
+        self.reschedule(None if timeout is None else self._time() + timeout)
+        waiting: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
+        self._waiting = waiting
+        return waiting
+
+    async def handled(self, reply: Any) -> Any:
+        """Handle a push message, after which the reply is `INCOMPLETE`, and raise what is to be raised.
+
+        Raises:
+            redis.exceptions.ConnectionError: The reply is an error that ends the connection.
+
+        """
+        push = self._parser._hiredis_PushNotificationType  # noqa: SLF001 - see above
+        if push is not None and isinstance(reply, push):
+            await self._parser.handle_push_response(reply)
+            return INCOMPLETE
+        first = cast("object", reply[0] if reply and type(reply) is list else reply)
+        if isinstance(first, RedisConnectionError):
+            raise first
+        return reply
+
+    def reschedule(self, when: float | None) -> None:
+        """Set the deadline on the loop's clock, or none, as `asyncio.Timeout` does."""
+        self._deadline = deadline = inf if when is None else when
+        if deadline < self._alarm.when:
+            self._alarm.at(deadline)
+
+    def _ring(self) -> None:
+        if self._waiting is None:
+            return
+        if self._deadline <= self._time():
+            self._fail(TimeIsUp())
+        else:
+            self._alarm.at(self._deadline)
+
+    def _fail(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)
+
+    # ---- what the transport calls ------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes."""
+        waiting = self._waiting
+        if waiting is None or waiting.done():  # done: who waited was cancelled
+            self._waiting = None
+            self._protocol.data_received(data)
+            return
+        try:
+            self._hiredis.feed(data)
+            reply = self._hiredis.gets()
+        except Exception as error:  # noqa: BLE001 - it is for who waits
+            self._fail(error)
+            return
+        if reply is not INCOMPLETE:
+            self._waiting = None
+            waiting.set_result(reply)
+
+    def eof_received(self) -> bool | None:
+        """Take in that the peer will send nothing more."""
+        self._over = True
+        keep_open = self._protocol.eof_received()
+        self._fail(RedisConnectionError("Connection closed by server."))  # redis-py's words
+        return keep_open
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Take in the end."""
+        self._over = True
+        self._protocol.connection_lost(exc)
+        self._fail(exc or RedisConnectionError("Connection closed by server."))
+
+    def pause_writing(self) -> None:
+        """Pass it on."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Pass it on."""
+        self._protocol.resume_writing()
