@@ -52,6 +52,7 @@ class Client(Redis):
     ) -> Any:
         """Do what redis-py does after this error of the first try."""
         first: list[Exception] = [error]
+        del error  # or, when raised again, it would refer to itself by way of this frame
         started = monotonic()
         again = cast("Any", self._send_command_parse_response)  # pyright: ignore[reportUnknownMemberType] - not typed
 

@@ -159,13 +159,12 @@ class Lean(Accountable):
                 self._active_read_timeout = wire  # type: ignore[assignment]  # for redis-py to change it
                 reply = await wire.reply(self.socket_timeout)
             if type(reply) not in _PLAIN:
-                reply = await wire.handled(reply)
+                reply = await self._handled(reply)
         except BaseException as error:
             if disconnect_on_error:
                 await self.disconnect(nowait=True)
-            if (told := self._told(error)) is error:
-                raise
-            raise told from error
+            self._tell(error)
+            raise
         if reply is INCOMPLETE:  # what there is, redis-py's parser will find in the stream
             return await super().read_response(disconnect_on_error=disconnect_on_error)
         if self.health_check_interval:
@@ -177,18 +176,30 @@ class Lean(Accountable):
         self.ledger.answered(well=True)
         return reply
 
-    def _told(self, error: BaseException) -> BaseException:
-        """Give the error that redis-py makes of one that ended a read."""
+    async def _handled(self, reply: Any) -> Any:
+        """Handle a push message, after which the reply is `INCOMPLETE`, and raise what is to be raised."""
+        parser: Any = self._parser
+        # redis-py's name for a class that hiredis has had since 3.2.
+        push = getattr(parser, "_hiredis_PushNotificationType", None)
+        if push is not None and isinstance(reply, push):
+            await parser.handle_push_response(reply)
+            return INCOMPLETE
+        first = cast("object", reply[0] if reply and type(reply) is list else reply)
+        if isinstance(first, RedisConnectionError):
+            raise first
+        return cast("Any", reply)
+
+    def _tell(self, error: BaseException) -> None:
+        """Raise the error that redis-py makes of one that ended a read, if it makes another of it."""
         if isinstance(error, (TimeIsUp, TimeoutError)):  # the latter if it is TCP that gave up
-            return RedisTimeoutError(f"Timeout reading from {self._host_error()}")
+            msg = f"Timeout reading from {self._host_error()}"
+            raise RedisTimeoutError(msg) from None
         if isinstance(error, OSError):
             self._lost = True
-            return RedisConnectionError(
-                f"Error while reading from {self._host_error()} : {error.args}"
-            )
+            msg = f"Error while reading from {self._host_error()} : {error.args}"
+            raise RedisConnectionError(msg) from error
         if isinstance(error, RedisConnectionError):
             self._lost = error.status_code is None  # else it is what the server has replied
-        return error
 
     # ---- looking -----------------------------------------------------------------------------
 

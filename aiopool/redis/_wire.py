@@ -38,7 +38,6 @@ class Wire(asyncio.Protocol):
         self._time = loop.time
         self._protocol = cast("asyncio.StreamReaderProtocol", writer.transport.get_protocol())
         self._stream: Any = stream  # asyncio has no public look at what it has buffered
-        self._parser: Any = parser
         self._hiredis: Any = getattr(parser, "_reader")  # noqa: B009 - redis-py's parser would wait for the stream
         self._alarm = Alarm(loop, weakly(self._ring))
         self._deadline = inf
@@ -61,7 +60,6 @@ class Wire(asyncio.Protocol):
             and type(writer.transport.get_protocol()) is asyncio.StreamReaderProtocol
             and isinstance(getattr(stream, "_buffer", None), bytearray)
             and hasattr(getattr(parser, "_reader", None), "has_data")
-            and hasattr(parser, "_hiredis_PushNotificationType")
         )
         return cls(writer, stream, parser) if known and writer and stream else None
 
@@ -94,22 +92,6 @@ class Wire(asyncio.Protocol):
         waiting: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
         self._waiting = waiting
         return waiting
-
-    async def handled(self, reply: Any) -> Any:
-        """Handle a push message, after which the reply is `INCOMPLETE`, and raise what is to be raised.
-
-        Raises:
-            redis.exceptions.ConnectionError: The reply is an error that ends the connection.
-
-        """
-        push = self._parser._hiredis_PushNotificationType  # noqa: SLF001 - see above
-        if push is not None and isinstance(reply, push):
-            await self._parser.handle_push_response(reply)
-            return INCOMPLETE
-        first = cast("object", reply[0] if reply and type(reply) is list else reply)
-        if isinstance(first, RedisConnectionError):
-            raise first
-        return reply
 
     def reschedule(self, when: float | None) -> None:
         """Set the deadline on the loop's clock, or none, as `asyncio.Timeout` does."""

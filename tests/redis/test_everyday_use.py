@@ -64,7 +64,7 @@ def client(pool: RedisPool) -> Redis:
 
 async def test_the_pool_makes_clients_that_use_it_and_do_not_own_it(pool):
     async with pool.client() as client:
-        assert type(client) is Redis
+        assert isinstance(client, Redis)
         assert await client.set("key", "value")
         assert await client.get("key") == b"value"
         async with client.pipeline() as pipe:

@@ -58,6 +58,7 @@ async def test_news(subscriber):
 async def test_that_leaves_a_task_behind():
     global left
     left = asyncio.create_task(client.blpop("list", timeout=0))
+    left.add_done_callback(lambda task: task.cancelled() or task.exception())  # else asyncio complains
     while not any("b" in peer["flags"] for peer in await client.client_list()):
         pass
 

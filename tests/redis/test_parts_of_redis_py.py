@@ -183,7 +183,7 @@ async def test_the_private_parts_of_a_connection_are_where_they_were(server: Ser
         assert answer.value.value is False
         assert conn.may_be_lent()
         conn._get_parser().on_disconnect()
-        assert not conn.may_be_lent()
+        assert not conn.is_sound()
     finally:
         await conn.disconnect()
 

@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import LockError, LockNotOwnedError, NoScriptError, WatchError
 from servers import HIREDIS, PYTHON, eventually
-from walk import Make, Walk, client_id, counts, error_of, transcript
+from walk import Make, Walk, client_id, client_of, counts, error_of, transcript
 
 walk = Walk()
 PROTOCOLS = {"RESP2": (2,), "RESP3": (3,)}
@@ -35,7 +35,7 @@ async def test_clients_do_what_they_do_on_redis_pys_pools(step, reference, other
 @walk.feature
 async def a_client_borrows_its_pool(make: Make):
     pool = make()
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     assert client.connection_pool is pool
     first = await client.client_id()
     await client.aclose()
@@ -67,7 +67,7 @@ async def a_client_from_the_pool_owns_it(make: Make):
 @walk.feature
 async def a_client_can_be_told_to_close_the_pool_or_not(make: Make):
     pool = make()
-    borrower, owner = Redis(connection_pool=pool), Redis.from_pool(pool)
+    borrower, owner = client_of(pool), Redis.from_pool(pool)
     first = await owner.client_id()
     await owner.aclose(close_connection_pool=False)
     told = [await borrower.client_id() == first]
@@ -86,7 +86,7 @@ async def a_client_can_be_told_to_close_the_pool_or_not(make: Make):
 @walk.feature
 async def clients_share_a_pool(make: Make):
     pool = make(max_connections=4)
-    clients = [Redis(connection_pool=pool) for _ in range(3)]
+    clients = [client_of(pool) for _ in range(3)]
     replies = await asyncio.gather(*(c.echo(str(n)) for n, c in enumerate(clients)))
     assert replies == [b"0", b"1", b"2"]
     ids = {await client.client_id() for client in clients}
@@ -105,7 +105,7 @@ async def a_client_asks_its_pool_for_its_encoder(make: Make):
 @walk.feature
 async def a_client_of_one_connection_keeps_it_until_it_is_closed(make: Make):
     pool = make(max_connections=3)
-    client = Redis(connection_pool=pool, single_connection_client=True)
+    client = client_of(pool, single_connection_client=True)
     told = [client.connection, counts(pool)]
     assert await client.initialize() is client
     assert client.connection.is_connected
@@ -127,7 +127,7 @@ async def a_client_of_one_connection_keeps_it_until_it_is_closed(make: Make):
 @walk.feature
 async def a_client_of_one_connection_replaces_it_when_marked(make: Make):
     pool = make()
-    async with Redis(connection_pool=pool, single_connection_client=True) as client:
+    async with client_of(pool, single_connection_client=True) as client:
         first = await client.client_id()
         await pool.update_active_connections_for_reconnect()
         told = [await client.client_id() == first, await client.client_id() > first]
@@ -285,7 +285,7 @@ async def pipelines_collect_replies(make: Make, keywords: dict[str, Any]):
 @walk.with_each(PROTOCOLS)
 async def transactions_watch(make: Make, protocol: int):
     pool = make(protocol=protocol, max_connections=3)
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     told: list[Any] = []
     for interfere in (True, False):
         async with client.pipeline() as pipe:

@@ -20,7 +20,7 @@ from redis.event import (
 )
 from redis.exceptions import AuthenticationError
 from servers import eventually
-from walk import Make, Walk, ask, counts, never, transcript, user
+from walk import Make, Walk, ask, client_of, counts, never, transcript, user
 
 walk = Walk()
 PROTOCOLS = {"RESP2": (2,), "RESP3": (3,)}
@@ -62,7 +62,7 @@ async def releases_are_heard_of_on_the_pools_dispatcher(make: Make):
     await pool.release(conn)
     await eventually(lambda: len(listener.heard) == 1, "the release was heard of")
     assert listener.heard[0].connection is conn
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     for number in range(3):
         await client.ping()
         await eventually(lambda n=number: len(listener.heard) == n + 2, "this one, too")
@@ -94,7 +94,7 @@ async def clients_are_heard_of_on_their_dispatcher(make: Make):
     listeners = {kind: Listener() for kind in kinds}
     dispatcher = EventDispatcher({kind: [listener] for kind, listener in listeners.items()})
     pool = make()
-    client = Redis(connection_pool=pool, event_dispatcher=dispatcher)
+    client = client_of(pool, event_dispatcher=dispatcher)
     async with Redis(
         connection_pool=pool, event_dispatcher=dispatcher, single_connection_client=True
     ) as single:
@@ -222,7 +222,7 @@ async def the_providers_tokens_reach_every_connection(make: Make, protocol: int)
     with user(make.server, "alice", "old"), user(make.server, "bob", "new"):
         provider = Streaming("alice", "old")
         pool = make(credential_provider=provider, protocol=protocol, retry=never())
-        Redis(connection_pool=pool, credential_provider=provider)
+        client_of(pool, credential_provider=provider)
         assert provider.callbacks
         assert provider.on_errors
         lent, idle = await pool.get_connection(), await pool.get_connection()
@@ -246,9 +246,9 @@ async def the_providers_tokens_reach_clients_of_one_connection_and_subscribers(m
     with user(make.server, "alice", "old"), user(make.server, "bob", "new"):
         provider = Streaming("alice", "old")
         pool = make(credential_provider=provider, protocol=3, retry=never())
-        single = Redis(connection_pool=pool, single_connection_client=True)
+        single = client_of(pool, single_connection_client=True)
         told = [await single.acl_whoami()]
-        async with Redis(connection_pool=pool).pubsub() as pubsub:
+        async with client_of(pool).pubsub() as pubsub:
             await pubsub.subscribe("news")
             assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
             await provider.push("bob", "new")

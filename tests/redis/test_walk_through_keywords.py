@@ -11,12 +11,12 @@ import pytest
 import redis
 from redis import DriverInfo
 from redis._parsers import Encoder
-from redis.asyncio import Connection, Redis, UnixDomainSocketConnection
+from redis.asyncio import Connection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.credentials import CredentialProvider
 from servers import HIREDIS, PYTHON, Talker
-from walk import Make, Walk, ask, error_of, never, transcript, user
+from walk import Make, Walk, ask, client_of, error_of, never, transcript, user
 
 walk = Walk()
 PASSWORD = "pa:ss/wo@rd?#%&"  # noqa: S105 - not one that matters
@@ -76,7 +76,7 @@ async def look_at(pool: Any) -> dict[str, Any]:
     await pool.release(conn)
     told["pool"] = (pool.get_protocol(), pool.encoder_class, coding(pool.get_encoder()))
 
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     info = await client.client_info()
     told["server's view"] = [info.get(name) for name in ("db", "name", "user", "resp", "lib-name")]
     await client.set("text", "Grüße")
@@ -199,7 +199,7 @@ async def in_the_handshake_with_a_keyword(make: Make, keywords: dict[str, Any]):
         # At another's address: it does not know PING.
         keywords = {"retry": never(), **keywords, "health_check_interval": 0}
         pool = make(host="127.0.0.1", port=talker.port, **keywords)
-        told = await Redis(connection_pool=pool).execute_command("ECHO", "Grüße")
+        told = await client_of(pool).execute_command("ECHO", "Grüße")
         await pool.aclose()
     finally:
         talker.destroy()
@@ -211,7 +211,7 @@ async def in_the_handshake_with_a_keyword(make: Make, keywords: dict[str, Any]):
 async def as_another_user(make: Make, protocol: int):
     with user(make.server, "alice", PASSWORD):
         pool = make(username="alice", password=PASSWORD, protocol=protocol, retry=never())
-        told = [await look_at(pool), await Redis(connection_pool=pool).acl_whoami()]
+        told = [await look_at(pool), await client_of(pool).acl_whoami()]
         await pool.aclose()
     assert told[1] in {"alice", b"alice"}
     return told
@@ -224,7 +224,7 @@ async def under_another_name_of_the_library(make: Make):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             pool = make(host="127.0.0.1", port=talker.port, lib_name="lib", lib_version="1.2")
-            client = Redis(connection_pool=pool)
+            client = client_of(pool)
             assert await client.echo("mine") == b"mine"
             await pool.aclose()
     finally:
@@ -254,14 +254,14 @@ async def credentials_are_asked_for_with_each_connection(make: Make):
     conns = [await pool.get_connection() for _ in range(2)]
     for conn in conns:
         await pool.release(conn)
-    assert await Redis(connection_pool=pool).ping()
+    assert await client_of(pool).ping()
     return len(asked)
 
 
 @walk.feature
 async def the_health_is_checked_when_it_is_time(make: Make):
     pool = make(health_check_interval=3600)
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     await client.echo("mine")
     make.server.run("CONFIG", "RESETSTAT")
     for _ in range(3):
@@ -300,7 +300,7 @@ async def connection_classes_of_ones_own_are_used(make: Make):
         told += [pool.connection_class is own, type(conn).__name__, await ask(conn, "PING")]
         await pool.release(conn)
     pool = make(connection_class=OwnConnection, suffix="!")
-    told.append(await Redis(connection_pool=pool).echo("mine"))
+    told.append(await client_of(pool).echo("mine"))
     assert told[-1] == b"mine!"
     return told
 
@@ -322,7 +322,7 @@ async def connection_classes_may_connect_and_disconnect_in_their_own_way(make: M
     conn = await pool.get_connection()
     await conn.disconnect()
     await pool.release(conn)
-    assert await Redis(connection_pool=pool).ping()
+    assert await client_of(pool).ping()
     assert calls == ["connect", "disconnect", "connect"]
     return list(calls)  # not how the pool itself disconnects at the end
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import redis
-from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from servers import HIREDIS, PYTHON, eventually
-from walk import Make, Walk, ask, counts, error_of, transcript
+from walk import Make, Walk, ask, client_of, counts, error_of, transcript
 
 walk = Walk()
 PARSERS = {
@@ -44,7 +43,7 @@ async def heard(pubsub: Any, number: int) -> list[dict[str, Any]]:
 @walk.with_each(PARSERS)
 async def subscribers_hear_what_is_published(make: Make, keywords: dict[str, Any]):
     pool = make(**keywords)
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     async with client.pubsub() as pubsub:
         told: list[Any] = [pubsub.subscribed, counts(pool)]
         await pubsub.subscribe("news", b"\xffbinary" if pool.get_protocol() else "text")
@@ -130,7 +129,7 @@ async def shards_have_channels(make: Make, keywords: dict[str, Any]):
 @walk.with_each(PARSERS)
 async def subscribers_come_back_after_a_kill(make: Make, keywords: dict[str, Any]):
     pool = make(retry=Retry(ConstantBackoff(0), 3), **keywords)
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     told = []
     async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe("news", handled=told.append)
@@ -203,7 +202,7 @@ async def keyspace_events_are_heard(make: Make):
 @walk.with_each(PARSERS)
 async def a_monitor_sees_the_others(make: Make, keywords: dict[str, Any]):
     pool = make(**keywords)
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     await client.ping()
     told = []
     async with client.monitor() as monitor:
@@ -226,7 +225,7 @@ async def a_monitor_sees_the_others(make: Make, keywords: dict[str, Any]):
 @walk.with_each({"hiredis": (HIREDIS,), "in Python": (PYTHON,)})
 async def invalidations_are_heard(make: Make, keywords: dict[str, Any]):
     pool = make(protocol=3, **keywords)
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     told = []
 
     async def invalidate(message: Any) -> None:
@@ -273,7 +272,7 @@ async def those_who_want_to_know_are_told_of_each_connect(make: Make):
     await conn.disconnect()
     told.append(await ask(conn, "ECHO", "mine"))
     await pool.release(conn)
-    told.append(await Redis(connection_pool=pool).echo("mine"))
+    told.append(await client_of(pool).echo("mine"))
     assert told == [b"OK", True, b"mine", b"OK", b"mine", b"mine", b"mine"]
     return told
 

@@ -16,7 +16,7 @@ from redis.asyncio.connection import (
 from redis.credentials import UsernamePasswordCredentialProvider
 from redis.observability.attributes import DB_CLIENT_CONNECTION_POOL_NAME, get_pool_name
 from servers import eventually
-from walk import Make, Walk, ask, counts, error_of, never, transcript
+from walk import Make, Walk, ask, client_of, counts, error_of, never, transcript
 
 walk = Walk()
 
@@ -60,7 +60,7 @@ async def they_are_true_whatever_is_in_them(make: Make):
 async def they_can_be_referred_to_weakly_and_go_when_nobody_needs_them(make: Make):
     pool = make.pool_class(host="127.0.0.1", port=make.server.port, max_connections=7)
     proxy, reference = weakref.proxy(pool), weakref.ref(pool)
-    assert await Redis(connection_pool=pool).ping()
+    assert await client_of(pool).ping()
     assert reference() is pool
     assert {pool: "hashable"}[pool]
     told = [proxy.max_connections, bool(await Redis(connection_pool=proxy).ping())]
@@ -77,7 +77,7 @@ async def their_repr_tells_the_address_and_no_secret(make: Make):
     provider = UsernamePasswordCredentialProvider("al1ce", "s3cret")
     with_provider = make(host="db.invalid", credential_provider=provider)
     for pool in (with_password, with_provider):
-        for text in (repr(pool), str(pool), repr(Redis(connection_pool=pool))):
+        for text in (repr(pool), str(pool), repr(client_of(pool))):
             assert "db.invalid" in text
             assert not [secret for secret in ("al1ce", "s3cret", repr(provider)) if secret in text]
     return type(repr(with_password)).__name__
@@ -142,7 +142,7 @@ async def pools_derived_from_them_may_override_what_clients_call(make: Make):
 async def connection_kwargs_are_a_dict_that_counts_for_future_connections(make: Make):
     pool = make(client_name="early")
     kwargs = pool.connection_kwargs
-    assert Redis(connection_pool=pool).get_connection_kwargs() is kwargs
+    assert client_of(pool).get_connection_kwargs() is kwargs
     told = []
     conns = []
 
@@ -175,7 +175,7 @@ async def connection_kwargs_hold_the_defaults(make: Make):
     conn = await pool.get_connection()
     for other in (
         kwargs["himport_registry"],
-        Redis(connection_pool=pool).himport_registry,
+        client_of(pool).himport_registry,
         conn.himport_registry,
         pool.make_connection().himport_registry,
     ):
@@ -282,7 +282,7 @@ async def connections_can_be_taken_first_and_connected_later(make: Make):
     told.append(pool.get_available_connection() is conn)
     await pool.release(conn)
     await pool.release(unused)
-    told.append(await Redis(connection_pool=pool).echo("mine"))
+    told.append(await client_of(pool).echo("mine"))
     assert told == [False, [0, 1], True, b"mine", [0, 2], True, b"mine"]
     return told
 
@@ -315,7 +315,7 @@ async def a_made_connection_works_without_the_pool(make: Make):
 @walk.feature
 async def more_than_there_are_is_a_connection_error_and_nothing_is_lost(make: Make):
     pool = make(max_connections=2, **make.impatient)
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     conns = [await pool.get_connection() for _ in range(2)]
     attempts = pool.get_connection(), client.ping(), client.pipeline().ping().execute()
     for error in await asyncio.gather(*(error_of(attempt) for attempt in attempts)):
@@ -344,7 +344,7 @@ async def max_connections_can_be_changed(make: Make):
 async def a_pool_with_none_left_tells_it_with_max_connections_error(make: Make):
     pool = make(max_connections=1, **make.impatient)
     conn = await pool.get_connection()
-    error = await error_of(Redis(connection_pool=pool).ping())
+    error = await error_of(client_of(pool).ping())
     await pool.release(conn)
     assert isinstance(error, redis.MaxConnectionsError)
     return redis.MaxConnectionsError in type(error).__mro__
@@ -386,5 +386,5 @@ async def a_queue_class_may_be_named(make: Make):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pool = make(queue_class=asyncio.LifoQueue)
-    assert await Redis(connection_pool=pool).ping()
+    assert await client_of(pool).ping()
     return counts(pool)

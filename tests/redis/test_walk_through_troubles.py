@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 import redis
-from redis.asyncio import Redis
 from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from servers import Server, Talker, eventually, free_port
-from walk import Make, Walk, ask, client_id, counts, error_of, never, transcript
+from walk import Make, Walk, ask, client_id, client_of, counts, error_of, never, transcript
 
 walk = Walk()
 
@@ -31,7 +30,7 @@ async def a_block_gives_the_pool_and_closes_it(make: Make):
     with pytest.raises(KeyError):  # noqa: PT012 - it shall leave the block
         async with pool as entered:
             assert entered is pool
-            assert await Redis(connection_pool=pool).ping()
+            assert await client_of(pool).ping()
             assert len(make.server.clients()) == 1
             raise KeyError
     await eventually(lambda: not make.server.clients(), "no connection is left")
@@ -41,7 +40,7 @@ async def a_block_gives_the_pool_and_closes_it(make: Make):
 @walk.feature
 async def a_pool_that_was_closed_is_used_again(make: Make):
     pool = make()
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     told = []
     for _ in range(3):
         told.append(await client.ping())
@@ -59,7 +58,7 @@ async def a_pool_that_was_closed_is_used_again(make: Make):
 async def those_who_hold_connections_lose_them_at_once_by(make: Make, way: str):
     pool = make(retry=never())
     lent = await pool.get_connection()
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     blocked = asyncio.create_task(client.blpop(["list"], timeout=0))
     await eventually(lambda: "b" in "".join(c["flags"] for c in make.server.clients()), "it is")
     async with asyncio.timeout(1):
@@ -97,7 +96,7 @@ async def disconnecting_idle_connections_leaves_the_lent_ones(make: Make):
     told = [lent.is_connected, await ask(lent, "CLIENT", "ID") == mine]
     told.append(await client_id(pool) > idle)
     await pool.release(lent)
-    told.append(await Redis(connection_pool=pool).ping())
+    told.append(await client_of(pool).ping())
     assert told == [True] * 4
     return told
 
@@ -111,7 +110,7 @@ async def a_connection_may_come_back_after_disconnect_and_unused(make: Make):
             await conn.disconnect()
         await pool.disconnect()
         await pool.release(conn)
-    assert await Redis(connection_pool=pool).echo("mine") == b"mine"
+    assert await client_of(pool).echo("mine") == b"mine"
     return counts(pool)
 
 
@@ -151,7 +150,7 @@ async def lent_connections_can_be_marked_for_replacement(make: Make):
 @walk.feature
 async def a_retry_counts_for_idle_lent_and_future_connections(make: Make):
     pool = make(retry=Retry(ConstantBackoff(0), 3))
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     lent = await pool.get_connection()
     await client.ping()
     assert client.get_retry().get_retries() == 3
@@ -195,7 +194,7 @@ async def without_retries_an_error_comes_through_and_with_them_not(make: Make):
 )
 async def maintenance_notifications_can_be_asked_for(make: Make, keywords: dict[str, Any]):
     pool = make(retry=never(), **keywords)
-    outcome = await asyncio.gather(Redis(connection_pool=pool).ping(), return_exceptions=True)
+    outcome = await asyncio.gather(client_of(pool).ping(), return_exceptions=True)
     # This server knows none: if they are a must, there is no connection.
     assert (outcome == [True]) == (pool.maint_notifications_enabled() is not True)
     return pool.maint_notifications_enabled() or False, type(outcome[0]).__name__
@@ -222,7 +221,7 @@ async def what_is_caught(attempt: Any) -> str:
 async def a_server_that_is_down_is_a_connection_error(make: Make):
     port = free_port()
     pool = make(host="127.0.0.1", port=port, retry=never())
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     async with asyncio.timeout(10):
         told = [await what_is_caught(client.ping()), str(await error_of(pool.get_connection()))]
     assert told[0] == "connection"
@@ -234,7 +233,7 @@ async def a_server_that_went_down_is_told_at_once_while_others_hold_connections(
     other = Server()
     try:
         pool = make(host="127.0.0.1", port=other.port, retry=never())
-        client = Redis(connection_pool=pool)
+        client = client_of(pool)
         async with client.pubsub() as pubsub:  # may hold its connection for days
             await pubsub.subscribe("news")
             other.stop()
@@ -270,7 +269,7 @@ async def a_server_that_is_silent_is_a_timeout_error(make: Make):
     talker = Talker()
     try:
         pool = make(host="127.0.0.1", port=talker.port, socket_timeout=0.1, retry=never())
-        client = Redis(connection_pool=pool)
+        client = client_of(pool)
         told = [await what_is_caught(client.echo("mine"))]
         talker.mute.set()
         told += [await what_is_caught(client.echo("mine")), counts(pool)[1]]
@@ -286,7 +285,7 @@ async def a_server_that_is_silent_is_a_timeout_error(make: Make):
 @walk.feature
 async def an_error_reply_is_a_response_error_and_costs_no_connection(make: Make):
     pool = make()
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     first = await client.client_id()
     told = [await what_is_caught(client.execute_command("NONSENSE"))]
     await client.set("text", "abc")
@@ -299,7 +298,7 @@ async def an_error_reply_is_a_response_error_and_costs_no_connection(make: Make)
 @walk.feature
 async def a_cancelled_command_harms_nobody(make: Make):
     pool = make(max_connections=1, retry=never())
-    client = Redis(connection_pool=pool)
+    client = client_of(pool)
     for number in range(3):
         blocked = asyncio.create_task(client.blpop(["list"], timeout=0))
         await eventually(lambda: "b" in "".join(c["flags"] for c in make.server.clients()), "it is")

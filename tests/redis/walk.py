@@ -24,6 +24,17 @@ def never() -> Retry:
     return Retry(NoBackoff(), 0)
 
 
+class WithItsClient(RedisPool):
+    """A pool of which the features are to be used through the client that it makes itself."""
+
+
+def client_of(pool: ConnectionPool, **keywords: Any) -> Redis:
+    """Make a client of a pool in the way that is to be tried."""
+    if isinstance(pool, WithItsClient):
+        return pool.client(**keywords)
+    return Redis(connection_pool=pool, **keywords)
+
+
 class Make:
     """Makes pools of one kind that lead to the server, with redis-py's keywords, and closes them."""
 
@@ -41,7 +52,7 @@ class Make:
         return self.keep(self.pool_class.from_url(url, **keywords))
 
     def client(self, **keywords: Any) -> Redis:
-        return Redis(connection_pool=self(**keywords))
+        return client_of(self(**keywords))
 
     def keep(self, pool: ConnectionPool) -> ConnectionPool:
         self._made.append(pool)
@@ -60,6 +71,8 @@ class Make:
             await pool.aclose()
 
 
+OTHERS = BlockingConnectionPool, RedisPool, WithItsClient
+
 Feature = Callable[..., Awaitable[object]]
 Step = Callable[[Make], Awaitable[object]]
 
@@ -72,7 +85,7 @@ class Walk:
 
     def feature(self, function: Feature) -> Feature:
         """Add what all of redis-py's pools have."""
-        self._add(function.__name__, function, ConnectionPool, BlockingConnectionPool, RedisPool)
+        self._add(function.__name__, function, ConnectionPool, *OTHERS)
         return function
 
     def of_the_plain_pool(self, function: Feature) -> Feature:
@@ -103,8 +116,7 @@ class Walk:
                     f"{function.__name__}-{name}",
                     step,
                     ConnectionPool,
-                    BlockingConnectionPool,
-                    RedisPool,
+                    *OTHERS,
                 )
             return function
 
@@ -146,7 +158,7 @@ def user(server: Server, name: str, password: str) -> Iterator[None]:
 
 async def client_id(pool: ConnectionPool) -> int:
     """Say on which of the server's connections a command goes."""
-    return await Redis(connection_pool=pool).client_id()
+    return await client_of(pool).client_id()
 
 
 async def error_of(attempt: Awaitable[object]) -> RedisError:
