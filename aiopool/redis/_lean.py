@@ -172,7 +172,10 @@ class Lean(Accountable):
             self.next_health_check = now + self.health_check_interval
         if isinstance(reply, ResponseError):
             self.ledger.answered(well=isinstance(reply, ExecAbortError))
-            raise reply from None
+            try:
+                raise reply from None
+            finally:
+                del reply  # or it would refer to itself by way of this frame
         self.ledger.answered(well=True)
         return reply
 
