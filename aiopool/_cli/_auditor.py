@@ -1,15 +1,16 @@
 """What the server says, asked beside the pool: the check must not rest on what it checks."""
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from aiopool import RedisPool
 
 from ._names import LIFETIME, Names
+from ._report import server_version
 
 
 class Auditor:
@@ -55,10 +56,7 @@ class Auditor:
 
     async def version(self) -> str:
         """Say which server it is."""
-        with suppress(ResponseError):  # not every user may
-            info = await self._client.info("server")  # pyright: ignore[reportUnknownMemberType] - kwargs are not annotated
-            return f"redis {info['redis_version']}"
-        return "redis"
+        return await server_version(self._client)
 
 
 @asynccontextmanager

@@ -5,12 +5,10 @@ from redis.backoff import NoBackoff
 
 from aiopool import RedisPool
 
+from ._url import reading_url
+
 MAX_IDLE = 1.2
 TIMEOUT = 0.25
-
-
-class BadUrl(Exception):
-    """A URL that no pool can be made of."""
 
 
 def make_pool(url: str) -> RedisPool:
@@ -20,7 +18,7 @@ def make_pool(url: str) -> RedisPool:
         BadUrl: redis-py does not take the URL, or its options contradict the demo's.
 
     """
-    try:
+    with reading_url():
         return RedisPool(
             url,
             max_size=10,
@@ -29,7 +27,3 @@ def make_pool(url: str) -> RedisPool:
             max_idle=MAX_IDLE,
             retry=Retry(NoBackoff(), 0),  # an increment tried again might count twice
         )
-    except (ValueError, TypeError):
-        # Without their message, which may quote what stands where the port should: a password.
-        msg = "--url is no Redis URL, or one with options that the demo can't use"
-        raise BadUrl(msg) from None

@@ -2,9 +2,13 @@
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from statistics import median
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,14 @@ def versions(server: str) -> dict[str, str]:
         "redis-py": version("redis"),
         "server": server,
     }
+
+
+async def server_version(client: Redis) -> str:
+    """Ask a server what it is."""
+    with suppress(ResponseError):  # not every user may
+        info = await client.info("server")  # pyright: ignore[reportUnknownMemberType] - kwargs are not annotated
+        return f"redis {info['redis_version']}"
+    return "redis"
 
 
 def fakeredis() -> str:

@@ -3,20 +3,20 @@
 import asyncio
 import json
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from urllib.parse import quote
 
-from redis.asyncio.connection import parse_url
 from redis.exceptions import RedisError
 from rich.console import Console
 
 from ._display import conclusion, live, show_nothing, table
 from ._play import play
-from ._pool import BadUrl, make_pool
+from ._pool import make_pool
 from ._report import Report
 from ._server import fake_server
+from ._url import BadUrl
+from ._url import without_password as _without_password
 
 
 def run(*, url: str | None, seed: int, seconds: float, quiet: bool, json_file: str | None) -> int:
@@ -49,12 +49,3 @@ def _play(url: str | None, seed: int, seconds: float, console: Console | None) -
         if console is not None and console.is_terminal:
             show = stack.enter_context(live(console))
         return asyncio.run(play(pool, seed=seed, seconds=seconds, fake=url is None, show=show))
-
-
-def _without_password(text: str, url: str | None) -> str:
-    """Put an error in one line. Old servers repeat the password they do not understand."""
-    with suppress(ValueError):  # what is no URL is not repeated by anybody
-        password = parse_url(url or "redis://").get("password")
-        if password:
-            text = text.replace(password, "***").replace(quote(password, safe=""), "***")
-    return " ".join(text.split())
