@@ -1,14 +1,13 @@
 """The load: many tasks that share a pool of one size, and what that comes to."""
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from statistics import fmean
-from typing import NoReturn
+from time import perf_counter, thread_time
 
 from aiopool import PoolClosed
 
@@ -18,8 +17,8 @@ from ._requests import Requests, TimedPool
 _PAUSE = 0.01  # after a failure: what is in trouble is not to be hammered
 
 
-class NothingMeasured(Exception):
-    """Not one request succeeded."""
+class CannotMeasure(Exception):
+    """A size that can't be loaded, or at which not one request succeeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +43,35 @@ async def measure(pool: TimedPool, load: Load, requests: Requests) -> Measuremen
     """Measure the size of this pool, and close it.
 
     Raises:
-        RedisError: The pool can't be filled.
-        NothingMeasured: Not one request succeeded.
+        RedisError: No connection can be opened.
+        CannotMeasure: Not all connections can be opened, or not one request succeeded.
 
     """
+    size = pool.max_connections
+    crowd = _Crowd(load, requests)
     async with pool:
-        await pool.warm(pool.max_connections)
-        crowd = _Crowd(load, requests)
+        if (opened := await pool.warm(size)) < size:
+            msg = f"the server gave {opened} of the {size} connections that --sizes asks for"
+            raise CannotMeasure(msg)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(crowd.serve()) for _ in range(load.tasks)]
             try:
                 measurement = await _measure(pool, load, crowd)
             finally:
                 # Sends away those in line and lets the others finish, so that no command is under
-                # way when the keys are deleted.
+                # way when the key is deleted.
                 await pool.aclose()
                 for task in tasks:
                     task.cancel()
+    if measurement is None:
+        msg = f"no request finished within --seconds {load.seconds:g}; give it more"
+        if crowd.last_error is not None:
+            msg = f"no request succeeded with max_size={size}: {crowd.last_error}"
+        raise CannotMeasure(msg)
     return measurement
 
 
-async def _measure(pool: TimedPool, load: Load, crowd: "_Crowd") -> Measurement:
-    now = asyncio.get_running_loop().time
+async def _measure(pool: TimedPool, load: Load, crowd: "_Crowd") -> Measurement | None:
     # From then on the line is as long as it will be. Without that, a second of measuring could not
     # show a wait of two.
     await crowd.steady.wait()
@@ -73,13 +79,13 @@ async def _measure(pool: TimedPool, load: Load, crowd: "_Crowd") -> Measurement:
     crowd.took.clear()
     crowd.errors.clear()
     used, queued = _used(pool), pool.stats().wait_seconds
-    began, computed = now(), time.thread_time()
+    began, computed = perf_counter(), thread_time()
     await asyncio.sleep(load.seconds)
-    seconds, computed = now() - began, time.thread_time() - computed
+    seconds, computed = perf_counter() - began, thread_time() - computed
     used, queued = _used(pool) - used, pool.stats().wait_seconds - queued
     waits, took = sorted(pool.waits), sorted(crowd.took)
     if not (waits and took):
-        _complain(pool.max_connections, load, crowd)
+        return None
     return Measurement(
         size=pool.max_connections,
         seconds=seconds,
@@ -100,14 +106,6 @@ async def _measure(pool: TimedPool, load: Load, crowd: "_Crowd") -> Measurement:
 def _used(pool: TimedPool) -> float:
     """Add up for how long connections were lent, with those that are."""
     return pool.stats().use_seconds + sum(holder.age for holder in pool.holders())
-
-
-def _complain(size: int, load: Load, crowd: "_Crowd") -> NoReturn:
-    if crowd.last_error is None:
-        msg = f"no request finished within --seconds {load.seconds:g}: give it more"
-        raise NothingMeasured(msg)
-    msg = f"with max_size={size} no request succeeded: {crowd.last_error}"
-    raise NothingMeasured(msg)
 
 
 class _Crowd:
@@ -142,8 +140,7 @@ class _Crowd:
             # Not the same for all, else they would come in step.
             await asyncio.sleep(self._random.uniform(0, 2 * self._load.think))
         (request,) = self._random.choices(self._kinds, self._weights)
-        now = asyncio.get_running_loop().time
-        began = now()
+        began = perf_counter()
         try:
             await request()
         except PoolClosed:
@@ -153,4 +150,4 @@ class _Crowd:
             self.last_error = error
             await asyncio.sleep(_PAUSE)
         else:
-            self.took.append(now() - began)
+            self.took.append(perf_counter() - began)

@@ -42,7 +42,7 @@ async def measure_all(
     Raises:
         BadUrl: redis-py does not take the URL.
         RedisError: The server can't be used, or went away.
-        NothingMeasured: Not one request succeeded at one of the sizes.
+        CannotMeasure: At one of the sizes, it can't be done.
 
     """
     value = "x" * load.value_size

@@ -44,14 +44,14 @@ def table(rows: Sequence[Row], max_size: int | None) -> RenderableType:
     grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     some_failed = any(row.failed for row in rows)
     for title in (
-        "\nmax_size",
-        "requests\nper second",
+        "max_\nsize",
+        "requests\n/ second",
         "% of\nbest",
         "\nspread",
-        "wait\np50, ms",
-        "wait\np99, ms",
-        "request\np50, ms",
-        "request\np99, ms",
+        "wait\nms p50",
+        "\np99",
+        "request\nms p50",
+        "\np99",
         "mean\nin use",
         *["\nfailed"] * some_failed,
     ):

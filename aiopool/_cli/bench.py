@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from ._advice import Advice, advise, explain
-from ._load import Load, NothingMeasured
+from ._load import CannotMeasure, Load
 from ._measurement import Measurement, Row, rows
 from ._redis_server import NoRedisServer, find_redis_server, redis_server
 from ._report import fakeredis, versions
@@ -85,7 +85,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
                 print(json.dumps(asdict(report), indent=2), file=json_output)
             if draw is not None:
                 draw(report)
-    except (RedisError, OSError, BadUrl, NoRedisServer, NothingMeasured) as error:
+    except (RedisError, OSError, BadUrl, NoRedisServer, CannotMeasure) as error:
         print(f"aiopool bench: {without_password(str(error), url)}", file=sys.stderr)  # noqa: T201 - a command talks
         return 2
     except KeyboardInterrupt:
