@@ -78,8 +78,8 @@ async def _measure(pool: TimedPool, load: Load, crowd: "_Crowd") -> Measurement 
     pool.waits.clear()
     crowd.took.clear()
     crowd.errors.clear()
-    used, queued = _used(pool), pool.stats().wait_seconds
     began, computed = perf_counter(), thread_time()
+    used, queued = _used(pool), pool.stats().wait_seconds
     await asyncio.sleep(load.seconds)
     seconds, computed = perf_counter() - began, thread_time() - computed
     used, queued = _used(pool) - used, pool.stats().wait_seconds - queued

@@ -47,7 +47,7 @@ async def measure_all(
     """
     value = "x" * load.value_size
     measurements: list[Measurement] = []
-    keeper = _make_pool(url, 1)
+    keeper = _make_pool(url, 1, min_size=1)
     async with keeper, _guest(keeper.client()) as key:
         for number in range(rounds):
             # To and fro, so that no size always comes after the same one.
@@ -61,11 +61,12 @@ async def measure_all(
     return Outcome(str(keeper.name), server, measurements)
 
 
-def _make_pool(url: str, size: int) -> TimedPool:
+def _make_pool(url: str, size: int, min_size: int = 0) -> TimedPool:
     with reading_url():
         return TimedPool(
             url,
             max_size=size,
+            min_size=min_size,
             client_name="aiopool-bench",
             retry=Retry(NoBackoff(), 0),  # else a failure would be a long request
         )
