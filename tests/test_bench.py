@@ -102,8 +102,13 @@ def test_if_the_rounds_disagree_it_says_between_which_sizes_the_answer_is():
     )
     assert advise(found) == Advice(max_size=5, at_least=2, at_most=10, best=10)
     assert "can't be told for certain" in answer(found)
-    assert "2 had 93 to 96 %, 5 had 94 to 97 % of the best" in answer(found)
+    assert "2 had 93 to 96 % and 5 had 94 to 97 % of the best" in answer(found)
     assert "anything from 2 to 10" in answer(found)
+
+
+def test_if_nothing_can_be_told_any_size_may_be_the_answer():
+    found = measured(_1=[100, 50, 80], _2=[50, 100, 81], _5=[70, 70, 60])
+    assert advise(found) == Advice(max_size=1, at_least=1, at_most=5, best=2)
 
 
 def test_one_round_does_not_claim_to_be_certain():
@@ -145,6 +150,14 @@ def test_littles_law_stands_beside_the_pools_own_account():
     ) in answer(found)
     assert "hand-over" not in answer(found)
     assert "hand-over" in answer(rows([measurement(5, 1000, in_use=4.0)]))
+
+
+def test_it_says_if_a_larger_size_is_as_good_but_spares_some_a_long_wait():
+    found = rows(
+        [measurement(5, 1000), measurement(6, 1000), measurement(10, 1000, request_p99=0.011)]
+    )
+    assert "max_size=10: its p99 of a request is 11 ms instead of 22 ms" in answer(found)
+    assert "slowest requests" not in answer(found[:2])
 
 
 def test_it_says_why_more_connections_are_of_no_use():

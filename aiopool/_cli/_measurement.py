@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, quantiles
+from statistics import median, quantiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class Row:
     throughput: float
     """Requests that succeeded per second: its share of the best size's median."""
     best: bool
-    """Whether this is the size with the best throughput."""
+    """Whether this is the size that no other beats, or by the least; the smaller of two equals."""
     share: Spread
-    """The throughput as a part of the best size's, compared within each round."""
+    """The throughput as a part of that of the size with which it compares worst."""
     wait_mean: float
     wait_p50: float
     wait_p99: float
@@ -107,22 +107,27 @@ def rows(measurements: Sequence[Measurement]) -> list[Row]:
     series: dict[int, list[Measurement]] = {}
     for measurement in sorted(measurements, key=lambda m: m.size):
         series.setdefault(measurement.size, []).append(measurement)
-    best = _best([*series.values()])
-    return [_row(one, best) for one in series.values()]
-
-
-def _best(series: Sequence[Sequence[Measurement]]) -> Sequence[Measurement]:
-    """Find the best size's measurements; the smaller one's, if two are equally good."""
-    # Within each round, for what else the machine does comes and goes.
-    means = [fmean(m.throughput for m in a_round) for a_round in zip(*series, strict=True)]
     # Sizes at which requests fail are no measure for the others, unless there are no others.
-    fit = [
-        one for one in series if _sound(sum(m.failed for m in one), sum(m.finished for m in one))
+    fit = [one for one in series.values() if _fit(one)] or [*series.values()]
+    best = max(fit, key=lambda one: _share(one, fit).middle)
+    return [_row(one, best, fit) for one in series.values()]
+
+
+def _share(one: Sequence[Measurement], rivals: Sequence[Sequence[Measurement]]) -> Spread:
+    """Compare a size with others, round by round, for what else the machine does comes and goes."""
+    shares = [
+        spread([m.throughput / r.throughput for m, r in zip(one, rival, strict=True)])
+        for rival in rivals
     ]
-    return max(
-        fit or series,
-        key=lambda one: median(m.throughput / mean for m, mean in zip(one, means, strict=True)),
+    return Spread(
+        min(share.low for share in shares),
+        min(share.middle for share in shares),
+        min(share.high for share in shares),
     )
+
+
+def _fit(one: Sequence[Measurement]) -> bool:
+    return _sound(sum(m.failed for m in one), sum(m.finished for m in one))
 
 
 def _sound(failed: int, finished: int) -> bool:
@@ -130,14 +135,18 @@ def _sound(failed: int, finished: int) -> bool:
     return failed <= few * (failed + finished)
 
 
-def _row(one: Sequence[Measurement], best: Sequence[Measurement]) -> Row:
+def _row(
+    one: Sequence[Measurement],
+    best: Sequence[Measurement],
+    rivals: Sequence[Sequence[Measurement]],
+) -> Row:
     errors: Counter[str] = Counter()
     for measurement in one:
         errors.update(measurement.errors)
-    # Not by its own median, which a slow round may have in one size and not in the other.
-    share = spread([m.throughput / b.throughput for m, b in zip(one, best, strict=True)])
+    share = _share(one, rivals)
     return Row(
         size=one[0].size,
+        # Not its own median, which may be of another round than the best size's.
         throughput=share.middle * median(m.throughput for m in best),
         best=one is best,
         share=share,

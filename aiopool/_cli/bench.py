@@ -78,7 +78,7 @@ def run(  # noqa: PLR0913 - each is an option of the command
             chosen = None if report.advice is None else report.advice.max_size
             console.print(table(report.sizes, chosen))
             answer, *reasons = report.explanation
-            console.print(answer, style="bold green" if report.advice else "bold red")
+            console.print(answer, style=_style(report.advice))
             for sentence in [*reasons, *failures(report.sizes)]:
                 console.print(sentence, highlight=False)
             if json_file is not None:
@@ -118,6 +118,12 @@ def _measure(
         versions=versions(server.name or outcome.server),
         took=time.monotonic() - began,
     )
+
+
+def _style(advice: Advice | None) -> str:
+    if advice is None:
+        return "bold red"
+    return "bold green" if advice.at_least == advice.at_most else "bold yellow"
 
 
 def _new_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:

@@ -134,8 +134,8 @@ def test_without_a_url_it_starts_a_server_of_its_own():
 
 
 def test_if_requests_fail_at_every_size_there_is_no_answer(server):
-    words = "--sizes 2 --tasks 6 --mix slow=1 --slow 0.1 --seconds 0.5 --rounds 1".split()
-    done = run("--url", f"{server.url}?timeout=0.05", *words)
+    words = ["--sizes", "2", "--tasks", "6", "--mix", "slow=1", "--slow", "0.1"]
+    done = run("--url", f"{server.url}?timeout=0.05", *words, "--rounds", "1")
     assert done.returncode == 1, done.stderr
     assert "There is no answer" in done.stdout
     assert "PoolTimeout" in done.stdout
