@@ -166,7 +166,8 @@ def _server(url: str | None) -> Generator[_Server]:
 def _drawer(path: Path) -> Callable[[Report], None]:
     from ._plot import plot  # noqa: PLC0415 - optional
 
-    path.touch()
+    with path.open("ab"):  # it can be written
+        pass
 
     def draw(report: Report) -> None:
         chosen = None if report.advice is None else report.advice.max_size
