@@ -40,7 +40,7 @@ class Accountable(AbstractConnection):
         self._discarded = False
         self._pid = os.getpid()
         self._packed: list[Words | None] = []  # made into bytes, but not sent yet
-        self._look: Callable[[], int] = _blind
+        self._look = _blind
         super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - typed in parts
 
     def send_now(self, args: tuple[Any, ...], /) -> bool:  # noqa: ARG002 - see `Lean`
@@ -171,7 +171,7 @@ class Accountable(AbstractConnection):
         except OSError:
             return False
         # The event loop may not have run since the peer wrote or closed.
-        events = self._look()
+        events = self._events()
         return not (unread or events) or self._only_pushes_came(writer, events)
 
     def is_alive(self) -> bool:
@@ -184,7 +184,11 @@ class Accountable(AbstractConnection):
         """Whether its end is the peer's doing."""
         if self._writer is None:
             return self._lost
-        return not self.is_alive() or bool(self._look() & ~READABLE)
+        return not self.is_alive() or bool(self._events() & ~READABLE)
+
+    def _events(self) -> int:
+        found = self._look(0)
+        return found[0][1] if found else 0
 
     def _only_pushes_came(self, writer: StreamWriter, events: int) -> bool:
         hiredis: Any = getattr(self._get_parser(), "_reader", None)
@@ -251,26 +255,28 @@ def _says_closed(error: Exception) -> bool:
     return words.startswith("'NoneType' object") or words.endswith("the handler is closed")
 
 
-def _blind() -> int:
-    return 0
+Events = list[tuple[int, int]]  # as `select.poll` gives them, of one descriptor
 
 
-def _lookout(fileno: int) -> Callable[[], int]:
+def _blind(_timeout: int, /) -> Events:
+    return []
+
+
+def _lookout(fileno: int) -> Callable[[int], Events]:
     """Return a function that says which of these events there are: bytes to read, the peer's end.
 
-    Events are those of `select.poll`. Where it can't see the peer's end behind unread bytes, that
-    end is found when these have been read.
+    It is to be called with 0, to wait for none. Where it can't see the peer's end behind unread bytes,
+    that end is found when these have been read.
     """
     if not hasattr(select, "poll"):  # Windows
-        return lambda: READABLE if select.select([fileno], [], [], 0)[0] else 0
+
+        def look(timeout: int, /) -> Events:
+            return [(fileno, READABLE)] if select.select([fileno], [], [], timeout)[0] else []
+
+        return look
     poll = select.poll()
     poll.register(fileno, READABLE | getattr(select, "POLLRDHUP", 0))
-
-    def look() -> int:
-        events = poll.poll(0)
-        return events[0][1] if events else 0
-
-    return look
+    return poll.poll
 
 
 def _fileno(writer: StreamWriter) -> int:

@@ -216,7 +216,7 @@ class Lean(Accountable):
             and self.ledger.clean
             and not self._should_reconnect
             and not writer.transport.is_closing()
-            and not self._look()
+            and not self._look(0)
         ) or super().may_be_lent()
 
 

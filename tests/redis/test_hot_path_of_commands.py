@@ -29,7 +29,6 @@ OF_THE_POOL = {
     "Lean.may_be_lent": 2,
     "Wire.quiet": 3,  # and before it waits
     "Ledger.clean": 2,
-    "_lookout.<locals>.look": 2,
 }
 OF_THE_CONNECTION = {
     "packed": 1,
