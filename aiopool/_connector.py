@@ -1,5 +1,6 @@
 """The seam between the pool and what it lends: the pool knows nothing else of a connection."""
 
+from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import Protocol, TypeVar
 
@@ -12,6 +13,10 @@ class Connector(Protocol[C]):
     `open` and `check` are awaited in tasks that the pool owns, never in a caller's. They are
     cancelled when the pool is closed, or after 30 seconds (`open`) or one (`check`), in case they
     have no limits of their own; `open` must then leave nothing behind.
+
+    One for which `is_usable` takes long may have a method `is_clean` with the same signature as well. It
+    is asked instead where a connection is given back that nobody waits for: is it fit to be put aside,
+    and looked at with `is_usable` before it is lent?
     """
 
     async def open(self) -> C:
@@ -29,6 +34,12 @@ class Connector(Protocol[C]):
     def close(self, conn: C, /) -> None:
         """Close at once, without waiting for the peer. Must work on a broken connection too."""
         ...
+
+
+def cheaper_look(connector: Connector[C]) -> Callable[[C], bool]:
+    """Give the connector's `is_clean`, if it has one, else its `is_usable`."""
+    look: Callable[[C], bool] = getattr(connector, "is_clean", connector.is_usable)
+    return look
 
 
 def checked(connector: Connector[C]) -> Connector[C]:

@@ -13,19 +13,16 @@ Every move is made in one step, between two awaits, so there is no lock.
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from contextvars import Context
 from math import inf
 from random import uniform
-from threading import get_ident
-from time import monotonic
-from typing import Any, Generic
-from weakref import WeakSet
+from typing import Generic
 
 from ._alarm import Alarm, weakly
-from ._connector import C, Connector
+from ._connector import C, Connector, cheaper_look
 from ._goals import Goals
+from ._home import Home
 from ._idle import Entry, IdleQueue
 from ._limits import Limits
 from ._line import Line
@@ -33,7 +30,7 @@ from ._opener import Opener, close_quietly
 from ._permits import Permits
 from ._policy import LOST, Policy
 from ._reaper import Reaper
-from ._stats import Holder, Totals
+from ._stats import Totals
 
 logger = logging.getLogger("aiopool")
 
@@ -44,13 +41,6 @@ TOGETHER = 1.0
 # this time, at random, before it tries again. All processes that meet the limit of one server try at
 # this pace, so it is slower than that of other failures; but a caller with the usual timeout sees a try.
 LOWERED_FOR = 2.0
-
-# What a forked child has inherited: kept, because a finaliser that closes such a connection would do
-# it by way of the event loop's selector, which parent and child share.
-_inherited: list[object] = []
-
-# Of this process.
-_alive: "WeakSet[Places[Any]]" = WeakSet()
 
 
 class Places(Generic[C]):
@@ -65,12 +55,9 @@ class Places(Generic[C]):
         policy: Policy[C],
         context: Context,
     ) -> None:
+        self.home = home = Home(loop)
         self.loop = loop
-        # asyncio's own method does no more than this; a loop with another clock has its own.
-        self.time = monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
-        self.pid = os.getpid()
-        self.thread: int | None = get_ident()  # in which the loop runs; None in a forked child
-        _alive.add(self)
+        self.time = home.time
         self.limits = limits
         self.closing = False
         self.permits = Permits(limits.max_size)
@@ -81,6 +68,7 @@ class Places(Generic[C]):
         self.opener = Opener(loop, connector, self.permits, self, limits, context)
         self._connector = connector
         self._is_usable = connector.is_usable
+        self._is_clean = cheaper_look(connector)
         self._totals = totals
         self._policy = policy
         self.listener = policy.listener()
@@ -93,21 +81,6 @@ class Places(Generic[C]):
         self._dropped = -inf  # a generation: what was opened till then
         self._lowered = Alarm(loop, weakly(self._raise_ceiling))
         self.opener.ensure()
-
-    @property
-    def alive(self) -> bool:
-        """Whether the loop can still run, and in this process."""
-        return self.pid == os.getpid() and not self.loop.is_closed()
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether the loop is running, but not here: in another thread."""
-        if not self.loop.is_running():
-            return False
-        try:
-            return asyncio.get_running_loop() is not self.loop
-        except RuntimeError:
-            return True
 
     @property
     def existing(self) -> int:
@@ -179,8 +152,9 @@ class Places(Generic[C]):
         now = self.time()
         self._totals.use_seconds += now - entry.lent_at
         entry.task = None
+        look = self._is_usable if self.line.waiters else self._is_clean
         try:
-            usable = now < entry.fresh_until and self._is_usable(conn)
+            usable = now < entry.fresh_until and look(conn)
         except Exception:  # noqa: BLE001 - it is looked at again, with more care
             usable = False
         permits, alarm = self.permits, self._reaper.alarm
@@ -365,20 +339,6 @@ class Places(Generic[C]):
                 self.close(other, "check_failed")
         self.stir()
 
-    def holders(self) -> list[Holder]:
-        """Say who has the lent connections, the longest lent first."""
-        now = self.loop.time()
-        return [
-            Holder(
-                conn=entry.conn,
-                task="(being handed over)" if entry.task is None else entry.task.get_name(),
-                since=entry.lent_at,
-                age=now - entry.lent_at,
-                where=entry.where,
-            )
-            for entry in sorted(self.lent.values(), key=lambda entry: entry.lent_at)
-        ]
-
     # ---- what is done to all -----------------------------------------------------------------
 
     def reach(self, size: int) -> "asyncio.Future[Exception | None]":
@@ -461,19 +421,8 @@ class Places(Generic[C]):
 
     def bury(self) -> None:
         """Close everything after the death of the loop: no task and no timer of it runs any more."""
-        if self.pid != os.getpid():
-            _inherited.append(self)
+        if self.home.keep_for_ever(self):
             return
         self.closing = True
         for entry in [*self.idle, *self.lent.values(), *self.opener.entries()]:
             close_quietly(self._connector, entry.conn)
-
-
-def _after_fork() -> None:
-    """Have the child ask which loop runs: it has the parent's thread and current task, but no loop."""
-    for places in _alive:
-        places.thread = None
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)

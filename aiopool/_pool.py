@@ -15,7 +15,7 @@ from ._lending import Lending
 from ._limits import Limits, seconds, text, whole
 from ._places import Places
 from ._policy import Policy
-from ._stats import Holder, Stats, Totals, caller
+from ._stats import Holder, Stats, Totals, caller, holders
 
 # So many connections that were closed under their holders may still be released.
 REMEMBERED = 1000
@@ -107,11 +107,9 @@ class Pool(Generic[C]):
 
         """
         places = self._serving
-        # In the loop's thread, and while a task of it runs, that loop is the running one. (To ask for
-        # it is a system call, on CPython 3.11.)
         if (
             places is None
-            or get_ident() != places.thread
+            or get_ident() != places.home.thread
             or (task := current_task(places.loop)) is None
         ):
             places, task = self._serve(get_running_loop()), current_task()
@@ -151,7 +149,7 @@ class Pool(Generic[C]):
     def _leave_the_line(self, places: Places[C], waiter: "Future[Entry[C] | None]") -> None:
         # Handed over and cancelled in the same tick: it goes on to the next. (Not if this is the end
         # of a coroutine that a dead loop left behind.)
-        if (handed := places.line.leave(waiter)) is not None and places.alive:
+        if (handed := places.line.leave(waiter)) is not None and places.home.alive:
             places.take_back(handed.conn)
 
     def _give_up(self, places: Places[C], timeout: float | None) -> NoReturn:
@@ -173,7 +171,7 @@ class Pool(Generic[C]):
         """
         places = self._places
         if (
-            places is None or get_ident() != places.thread or current_task(places.loop) is None
+            places is None or get_ident() != places.home.thread or current_task(places.loop) is None
         ) and (places is None or places.loop is not get_running_loop()):
             self._refuse(conn)
         if not places.take_back(conn) and self._severed.pop(id(conn), None) is None:
@@ -181,7 +179,7 @@ class Pool(Generic[C]):
 
     def _refuse(self, conn: C) -> NoReturn:
         places = self._places
-        if places is not None and places.loop is not get_running_loop() and places.alive:
+        if places is not None and places.loop is not get_running_loop() and places.home.alive:
             msg = f"a connection of {self!r} was given back on another event loop"
             raise WrongLoop(msg)
         # Not the connection's own repr, which may know secrets.
@@ -309,9 +307,9 @@ class Pool(Generic[C]):
     def _present(self) -> Places[C] | None:
         """Give the life that goes on now, if one does, but not to another thread."""
         places = self._serving
-        if places is None or not places.alive:
+        if places is None or not places.home.alive:
             return None
-        if places.elsewhere:
+        if places.home.elsewhere:
             msg = f"{self!r} is in use in another thread"
             raise WrongLoop(msg)
         return places
@@ -335,7 +333,7 @@ class Pool(Generic[C]):
 
     def _leave(self, places: Places[C]) -> None:
         """Drop a life whose loop is gone, in whichever way."""
-        if not places.alive:
+        if not places.home.alive:
             places.bury()
         elif places.permits.taken or not places.closing:
             if places.loop is get_running_loop():
@@ -372,7 +370,8 @@ class Pool(Generic[C]):
 
     def holders(self) -> list[Holder]:
         """Say who has the lent connections, the longest lent first."""
-        return [] if self._places is None else self._places.holders()
+        places = self._places
+        return [] if places is None else holders(places.lent.values(), places.time())
 
     def __repr__(self) -> str:
         """Show the state, and nothing of the connector, which may know secrets."""

@@ -1,10 +1,13 @@
 """What a pool tells about itself: frozen pictures, computed from its state when asked."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from inspect import currentframe
 from types import FrameType
+
+from ._connector import C
+from ._idle import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,20 @@ class Totals:
     wait_seconds: float = 0.0
     use_seconds: float = 0.0
     open_seconds: float = 0.0
+
+
+def holders(entries: Iterable[Entry[C]], now: float) -> list[Holder]:
+    """Say who has these connections, the longest lent first."""
+    return [
+        Holder(
+            conn=entry.conn,
+            task="(being handed over)" if entry.task is None else entry.task.get_name(),
+            since=entry.lent_at,
+            age=now - entry.lent_at,
+            where=entry.where,
+        )
+        for entry in sorted(entries, key=lambda entry: entry.lent_at)
+    ]
 
 
 def caller() -> str | None:

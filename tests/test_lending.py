@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from fakes import Conn
+from clock import turns
+from fakes import Conn, FakeConnector
 
-from aiopool import NotLent
+from aiopool import NotLent, Pool
 
 
 async def test_a_connection_is_opened_at_the_first_acquire_and_not_before(make_pool):
@@ -185,3 +186,53 @@ async def test_never_more_than_max_size_connections_exist(make_pool):
 
     await asyncio.gather(*(use() for _ in range(100)))
     assert connector.peak == 3
+
+
+class Careful(FakeConnector):
+    """Sees less of a connection that is put aside: not that its peer has ended it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dirty: set[Conn] = set()
+        self.looks: list[str] = []
+
+    def is_usable(self, conn: Conn, /) -> bool:
+        self.looks.append("usable")
+        return super().is_usable(conn) and conn not in self.dirty
+
+    def is_clean(self, conn: Conn, /) -> bool:
+        self.looks.append("clean")
+        return conn not in self.dirty
+
+
+async def test_a_connection_is_put_aside_after_the_cheaper_look_and_lent_after_the_other():
+    connector = Careful()
+    async with Pool(connector, max_size=1) as pool:
+        first = await pool.acquire()
+        connector.looks.clear()
+        first.broken = True
+        await pool.release(first)
+        assert connector.looks == ["clean"]
+        assert pool.stats().idle == 1
+        second = await pool.acquire()
+        assert second is not first
+        assert first not in connector.live
+        connector.dirty.add(second)
+        await pool.release(second)
+        assert pool.stats().idle == 0
+        assert pool.stats().closed == {"lost": 1, "unusable": 1}
+
+
+async def test_a_connection_that_somebody_waits_for_is_looked_at_in_full():
+    connector = Careful()
+    async with Pool(connector, max_size=1) as pool:
+        first = await pool.acquire()
+        waiter = asyncio.create_task(pool.acquire())
+        await turns(2)
+        connector.looks.clear()
+        first.broken = True
+        await pool.release(first)
+        assert connector.looks[0] == "usable"
+        second = await waiter
+        assert second is not first
+        await pool.release(second)

@@ -159,6 +159,10 @@ class Accountable(AbstractConnection):
         """Whether it is connected, owes nothing, and nothing but push messages came unasked."""
         return self.ledger.clean and not self._should_reconnect and self.is_sound()
 
+    def may_be_put_aside(self) -> bool:
+        """Whether it may be lent, as far as can be seen without a look at the socket."""
+        return self.may_be_lent()
+
     def is_sound(self) -> bool:
         """Whether it is connected, and nothing but push messages waits to be read."""
         writer = self._writer

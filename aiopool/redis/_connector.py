@@ -88,6 +88,10 @@ class RedisConnector:
         """Look whether it is connected, owes nothing, and nothing came unasked."""
         return conn.may_be_lent()
 
+    def is_clean(self, conn: Accountable, /) -> bool:
+        """Look at all of that but the socket."""
+        return conn.may_be_put_aside()
+
     def close(self, conn: Accountable, /) -> None:
         """Abort it for good."""
         conn.discard()

@@ -95,7 +95,7 @@ class RedisCore(Pool[Accountable]):
         self, entries: Callable[[Places[Accountable]], list[Entry[Accountable]]]
     ) -> list[Accountable]:
         places = self._serving
-        return [e.conn for e in entries(places)] if places is not None and places.alive else []
+        return [e.conn for e in entries(places)] if places is not None and places.home.alive else []
 
     def retire(self, conns: Collection[Accountable]) -> None:
         """Retire these, and what is being opened or checked."""

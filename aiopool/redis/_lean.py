@@ -208,6 +208,13 @@ class Lean(Accountable):
 
     def may_be_lent(self) -> bool:
         """As `Accountable`, which is asked where something is not as it should be."""
+        return (self._is_in_order() and not self._look(0)) or super().may_be_lent()
+
+    def may_be_put_aside(self) -> bool:
+        """As `Accountable`."""
+        return self._is_in_order() or super().may_be_put_aside()
+
+    def _is_in_order(self) -> bool:
         writer, wire = self._writer, self._wire
         return (
             writer is not None
@@ -216,8 +223,7 @@ class Lean(Accountable):
             and self.ledger.clean
             and not self._should_reconnect
             and not writer.transport.is_closing()
-            and not self._look(0)
-        ) or super().may_be_lent()
+        )
 
 
 @lru_cache(maxsize=128)

@@ -24,9 +24,12 @@ OF_THE_POOL = {
     "RedisPool.release": 1,
     "Pool.release": 1,
     "Places.take_back": 1,
-    # at both:
-    "RedisConnector.is_usable": 2,
-    "Lean.may_be_lent": 2,
+    # A look at all of it, then at all but the socket.
+    "RedisConnector.is_usable": 1,
+    "Lean.may_be_lent": 1,
+    "RedisConnector.is_clean": 1,
+    "Lean.may_be_put_aside": 1,
+    "Lean._is_in_order": 2,
     "Wire.quiet": 3,  # and before it waits
     "Ledger.clean": 2,
 }
