@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
-from itertools import count, product
+from itertools import count, cycle, product
 from random import Random
 from secrets import token_hex
 from typing import Any, Self
@@ -400,7 +400,10 @@ class Traffic:
     def __init__(self, pool: ConnectionPool, *, raw: bool, requests: int, seed: object) -> None:
         self.pool = pool
         self.raw = raw
-        self.client = Redis(connection_pool=pool)
+        clients = [Redis(connection_pool=pool)]
+        if isinstance(pool, RedisPool):
+            clients.append(pool.client())
+        self._clients = cycle(clients)
         self.report = Report()
         self.suspects: list[tuple[int, str, str]] = []  # wrong unless the proxy tampered
         self.lent: set[AbstractConnection] = set()
@@ -410,6 +413,11 @@ class Traffic:
         self._lendings = count(1)
         self.subscribers = 0
         self._usual = 0.02  # the time that a request takes
+
+    @property
+    def client(self) -> Redis:
+        """redis-py's client, or the pool's own."""
+        return next(self._clients)
 
     def lending(self) -> Lending:
         return Lending(self._run, next(self._lendings))
