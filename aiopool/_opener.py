@@ -162,9 +162,10 @@ class Opener(Generic[C]):
             task = self._spawn(self._connector.open, OPEN_LIMIT, "aiopool-open")
             self._opening[task] = now
             task.add_done_callback(self._opening_ended)
-        for begun in self._opening.values():
+        for begun in self._opening.values():  # in the order of their beginnings
             if begun + COUNTED_ON > now:
                 self._alarm.at(begun + COUNTED_ON)
+                break
         for entry in self._checking.values():
             if entry.checked_at + self._check_counted_on > now:
                 self._alarm.at(entry.checked_at + self._check_counted_on)
@@ -176,13 +177,13 @@ class Opener(Generic[C]):
         While the server is in doubt there is one at a time, which finds out for all whether it is
         back; besides those that were begun before, and those that seem to hang.
         """
+        if len(self._opening) >= self._max_opening:
+            return False
         now = self._loop.time()
-        if any(
+        return not any(
             begun > self._in_doubt_since and begun + COUNTED_ON > now
             for begun in self._opening.values()
-        ):
-            return False
-        return self.opening < self._max_opening
+        )
 
     def check(self, entry: Entry[C]) -> None:
         """Check this entry, which is in no other place now."""

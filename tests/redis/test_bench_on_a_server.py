@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from servers import eventually, wait_blocking
@@ -161,24 +162,37 @@ def test_a_wrong_password_is_told_in_one_line_without_it(locked_server):
     assert "wr0ng" not in done.stderr
 
 
+@contextmanager
+def running(*words):
+    """Run the command in a process that is ended in any case."""
+    # A process in the background is born deaf to interrupts, and its children would be so too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(  # noqa: S603 - our own code
+        command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        signal.signal(signal.SIGINT, before)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_an_interrupted_run_leaves_no_key_and_ends_with_130(server, loop):
-    words = command("--url", server.url, "--sizes", "2", "--seconds", "60", "--loop", loop)
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:  # noqa: S603 - our own code
+    with running("--url", server.url, "--sizes", "2", "--seconds", "60", "--loop", loop) as process:
         wait_blocking(lambda: len(server.clients()) == 3, "the load is there")
-        ran.send_signal(signal.SIGINT)
-        out, err = ran.communicate(timeout=30)
-    assert ran.returncode == 130
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
     assert (out, err) == ("", "aiopool bench: interrupted\n")
     assert server.run("KEYS", "*") == []
 
 
 async def test_a_server_that_goes_away_is_told_in_one_line(fresh_server):
-    words = command("--url", fresh_server.url, "--sizes", "2", "--seconds", "0.3")
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:  # noqa: ASYNC220, S603 - our own code
+    with running("--url", fresh_server.url, "--sizes", "2", "--seconds", "0.3") as process:
         wait_blocking(lambda: len(fresh_server.clients()) == 3, "the load is there")
         fresh_server.kill()
-        out, err = ran.communicate(timeout=30)
-    assert ran.returncode == 2
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 2
     assert out == ""
     assert len(err.splitlines()) == 1
