@@ -48,9 +48,27 @@ class Series:
     """What else was counted: errors, connections opened, ..."""
 
     @property
+    def middle(self) -> float:
+        """The median of the samples."""
+        return median(self.samples)
+
+    @property
     def key(self) -> tuple[Setting, str, str]:
         """Where it was measured: what has the same key can be compared."""
         return self.setting, self.scenario, self.case
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A contender that did not take part in a case, and why."""
+
+    setting: Setting
+    scenario: str
+    case: str
+    contender: str
+    why: str
+    failed: bool
+    """Whether it should have been able to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +96,8 @@ class Run:
     commit: str | None
     versions: dict[str, str]
     machine: dict[str, str]
-    missing: dict[str, str]
-    """Contenders that could not take part, and why."""
+    missing: list[Absence]
+    """Contenders that could not take part."""
     series: list[Series]
 
     def at(self, setting: Setting, scenario: str, case: str) -> dict[str, Series]:
@@ -110,7 +128,20 @@ class Run:
             msg = f"{path} is no result of python -m benchmarks (format {FORMAT})"
             raise ValueError(msg)
         fields: dict[str, Any] = data
-        series = [
-            Series(**one | {"setting": Setting(**one["setting"])}) for one in fields.pop("series")
-        ]
-        return cls(series=series, **fields)
+        try:
+            missing = [absence_of(one) for one in fields.pop("missing")]
+            series = [series_of(one) for one in fields.pop("series")]
+            return cls(missing=missing, series=series, **fields)
+        except (KeyError, TypeError) as error:
+            msg = f"{path} is no complete result of python -m benchmarks: {error}"
+            raise ValueError(msg) from error
+
+
+def series_of(data: dict[str, Any]) -> Series:
+    """Read what `asdict()` made of a series."""
+    return Series(**data | {"setting": Setting(**data["setting"])})
+
+
+def absence_of(data: dict[str, Any]) -> Absence:
+    """Read what `asdict()` made of an absence."""
+    return Absence(**data | {"setting": Setting(**data["setting"])})

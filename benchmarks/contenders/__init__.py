@@ -1,0 +1,27 @@
+"""All that take part, aiopool first. A new one is a module with its adapter, and a name here."""
+
+from collections.abc import Sequence
+
+from benchmarks.contender import Contender
+
+from .bare import BARE
+from .coredis import COREDIS
+from .glide import GLIDE
+from .ours import BEHIND_REDIS, CLIENT, CORE, RAW
+from .redis_py import BLOCKING, RAISING
+
+ALL: Sequence[Contender] = (
+    CORE,
+    RAW,
+    BEHIND_REDIS,
+    CLIENT,
+    BLOCKING,
+    RAISING,
+    COREDIS,
+    GLIDE,
+    BARE,
+)
+LENDERS = tuple(contender for contender in ALL if contender.lender is not None)
+CLIENTS = tuple(contender for contender in ALL if contender.client is not None)
+OURS = tuple(contender.name for contender in ALL if contender.ours)
+RIVALS = tuple(contender.name for contender in ALL if not contender.ours and contender is not BARE)

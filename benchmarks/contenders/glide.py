@@ -1,0 +1,49 @@
+"""valkey-glide: no pool, but one connection for all tasks, driven by a core in Rust.
+
+It has no number of connections that could be set, and does its I/O in threads of its own.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import Any
+from urllib.parse import urlsplit
+
+from benchmarks.contender import Client, Contender, Place
+
+# It turns requests away above a number that is smaller than that of our tasks.
+_IN_FLIGHT = 100_000
+
+
+@asynccontextmanager
+async def _client(place: Place) -> AsyncGenerator[Client]:
+    glide: Any = import_module("glide")  # it need not be installed
+    glide.Logger.set_logger_config(glide.LogLevel.OFF)
+    address = urlsplit(place.url)
+    client = await glide.GlideClient.create(
+        glide.GlideClientConfiguration(
+            [glide.NodeAddress(address.hostname, address.port)],
+            request_timeout=int(1000 * place.timeout),
+            inflight_requests_limit=_IN_FLIGHT,
+        )
+    )
+
+    async def pipeline(key: str, times: int) -> None:
+        batch = glide.Batch(is_atomic=False)
+        for _ in range(times):
+            batch.get(key)
+        await client.exec(batch, raise_on_error=True)
+
+    async def transaction(key: str) -> None:
+        batch = glide.Batch(is_atomic=True)
+        batch.incr(key)
+        batch.expire(key, 60)
+        await client.exec(batch, raise_on_error=True)
+
+    try:
+        yield Client(client.get, client.set, pipeline, transaction)
+    finally:
+        await client.close()
+
+
+GLIDE = Contender("valkey-glide", package="valkey-glide", client=_client, needs=("glide",))

@@ -1,0 +1,218 @@
+"""The method: contenders take turns, so that whatever disturbs the machine disturbs them all.
+
+In each round each contender has one turn, which gives one sample; the next round begins with the next
+contender. So the ratio of two samples of the same round is of the same minute, and the spread of the
+ratios over the rounds tells how much to make of them.
+"""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from math import ceil
+from time import perf_counter
+from typing import TypeVar
+
+from .contender import CannotTakePart, Contender
+from .results import Absence, Series, Setting
+
+T = TypeVar("T")
+
+CONNECTIONS = 10  # in all scenarios that do not say otherwise
+PERCENTILES = (0, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9, 100)
+_LIMIT = 60.0  # seconds that a turn may take
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is to be done."""
+
+    rounds: int
+    seconds: float
+    """The least that a sample should last."""
+    size: str
+    """full, quick, or smoke: just to see that it works."""
+
+    def pick(self, full: T, quick: T, smoke: T) -> T:
+        """Choose by size."""
+        return {"full": full, "quick": quick, "smoke": smoke}[self.size]
+
+
+@dataclass(slots=True)
+class Sample:
+    """What one turn gives."""
+
+    value: float
+    latencies: list[float] = field(default_factory=list[float])
+    waits: list[float] = field(default_factory=list[float])
+    counts: dict[str, float] = field(default_factory=dict[str, float])
+
+
+Turn = Callable[[], Awaitable[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing that is measured of several contenders."""
+
+    name: str
+    tasks: int
+    contenders: Sequence[Contender]
+    opened: Callable[[Contender, str], AbstractAsyncContextManager[Turn]]
+    """Opens a contender on the server with this URL for its turns."""
+    unit: str = "s"
+    warm_ups: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Cases that belong together."""
+
+    name: str
+    """By which it is chosen."""
+    title: str
+    cases: Callable[[Effort], list[Case]]
+    wanted: Callable[[Setting], bool] = lambda _setting: True
+    """Where it is worth its time."""
+
+
+async def measure(
+    scenario: str, case: Case, setting: Setting, url: str, effort: Effort, step: Callable[[], None]
+) -> tuple[list[Series], list[Absence]]:
+    """Measure a case; calls `step` after each round, those for warming up included."""
+    turns: dict[str, Turn] = {}
+    samples: dict[str, list[Sample]] = {}
+    absent: list[Absence] = []
+
+    def leave(contender: str, why: str, *, failed: bool) -> None:
+        turns.pop(contender, None)
+        absent.append(Absence(setting, scenario, case.name, contender, why, failed=failed))
+
+    async with AsyncExitStack() as stack:
+        for contender in case.contenders:
+            try:
+                turn = await stack.enter_async_context(case.opened(contender, url))
+            except CannotTakePart as reason:
+                leave(contender.name, str(reason), failed=False)
+            else:
+                turns[contender.name] = turn
+                samples[contender.name] = []
+        for number in range(-case.warm_ups, effort.rounds):
+            for name in rotated(list(turns), number):
+                try:
+                    async with asyncio.timeout(_LIMIT):
+                        sample = await _undisturbed(turns[name])
+                except TimeoutError:
+                    leave(name, f"a sample took more than {_LIMIT:g} s", failed=True)
+                except Exception as error:  # noqa: BLE001 - it is told, and the others go on
+                    leave(name, first_words(error), failed=True)
+                else:
+                    if number >= 0:
+                        samples[name].append(sample)
+            step()
+    series = [
+        _series(setting, scenario, case, name, samples[name]) for name in turns if samples[name]
+    ]
+    return series, absent
+
+
+def rotated(names: Sequence[T], number: int) -> list[T]:
+    """Give the order of a round."""
+    begin = number % max(1, len(names))
+    return [*names[begin:], *names[:begin]]
+
+
+def first_words(error: BaseException) -> str:
+    """Say in a line what an error is; of a group, what its first is."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+async def _undisturbed(turn: Turn) -> Sample:
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        return await turn()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def _series(
+    setting: Setting, scenario: str, case: Case, contender: str, samples: list[Sample]
+) -> Series:
+    return Series(
+        setting=setting,
+        scenario=scenario,
+        case=case.name,
+        tasks=case.tasks,
+        contender=contender,
+        unit=case.unit,
+        samples=[sample.value for sample in samples],
+        latencies=percentiles(one for sample in samples for one in sample.latencies),
+        waits=percentiles(one for sample in samples for one in sample.waits),
+        counts={
+            name: max(sample.counts.get(name, 0.0) for sample in samples)
+            for sample in samples
+            for name in sample.counts
+        },
+    )
+
+
+def percentiles(seconds: Iterable[float]) -> dict[str, float]:
+    """Give those of `PERCENTILES`, each the smallest value that so many are not above."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return {}
+    return {f"{p:g}": ordered[max(0, ceil(p / 100 * len(ordered) - 1e-9) - 1)] for p in PERCENTILES}
+
+
+async def together(tasks: int, job: Callable[[], Coroutine[object, object, object]]) -> float:
+    """Run a job in so many tasks, and give the seconds from their common start to the end of the last.
+
+    All tasks exist before the clock starts, so what it takes to make them is not measured.
+    """
+    gate = asyncio.Event()
+
+    async def one() -> None:
+        await gate.wait()
+        await job()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(tasks):
+            group.create_task(one())
+        await asyncio.sleep(0)
+        begin = perf_counter()
+        gate.set()
+    return perf_counter() - begin
+
+
+def repeated(
+    tasks: int,
+    seconds: float,
+    job: Callable[[int, list[float]], Coroutine[object, object, object]],
+    least: int = 1,
+) -> Turn:
+    """Make a turn of a job that is done in so many tasks, by each so often that the sample lasts.
+
+    Args:
+        tasks: How many there are.
+        seconds: How long a sample should last at least.
+        job: Does so many operations, one after the other, and notes how long each took, if it does.
+        least: How many each task does at least.
+
+    """
+    times = least
+
+    async def turn() -> Sample:
+        nonlocal times
+        latencies: list[float] = []
+        elapsed = await together(tasks, lambda: job(times, latencies))
+        sample = Sample(elapsed / (tasks * times), latencies)
+        times = max(least, ceil(1.1 * times * seconds / elapsed))  # of the next turn
+        return sample
+
+    return turn

@@ -1,0 +1,177 @@
+"""A whole run: a server, a child process for each setting, and what they tell."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from aiopool._cli._redis_server import redis_server
+
+from . import values
+from .measure import Effort, Scenario
+from .results import Absence, Run, Series, Setting, absence_of, series_of
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGES = ("aiopool", "redis", "hiredis", "uvloop", "coredis", "valkey-glide")
+
+
+class ChildFailed(Exception):
+    """A process that measures has ended before it was done; the message is what it said."""
+
+
+def run(
+    settings: Sequence[Setting],
+    scenarios: Sequence[Scenario],
+    effort: Effort,
+    command: str,
+    console: Console,
+) -> Run:
+    """Measure these scenarios in each of these settings where they are worth it.
+
+    Raises:
+        NoRedisServer: There is none here.
+        ChildFailed: A process that measures has ended before it was done.
+
+    """
+    plan = [(each, [s for s in scenarios if s.wanted(each)]) for each in settings]
+    rounds = sum(
+        effort.rounds + case.warm_ups
+        for _, wanted in plan
+        for scenario in wanted
+        for case in scenario.cases(effort)
+    )
+    made = datetime.now(UTC).isoformat(timespec="seconds")
+    series: list[Series] = []
+    missing: list[Absence] = []
+    with redis_server() as url, _progress(console) as progress:
+        versions = _versions(url)
+        values.store(url)
+        bar = progress.add_task("", total=rounds)
+        for setting, wanted in plan:
+            order = {
+                "setting": asdict(setting),
+                "scenarios": [scenario.name for scenario in wanted],
+                "effort": asdict(effort),
+                "url": url,
+            }
+            for told in _child(order):
+                match told["kind"]:
+                    case "case":
+                        words = f"{setting}: {told['scenario']}, {told['case']}"
+                        progress.update(bar, description=words)
+                    case "round":
+                        progress.advance(bar)
+                    case "series":
+                        series.append(series_of(told["series"]))
+                    case _:
+                        missing.append(absence_of(told["absence"]))
+    return Run(command, made, _commit(), versions, _machine(), missing, series)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def _child(order: dict[str, Any]) -> Generator[dict[str, Any]]:
+    """Give what a child tells. Whatever happens here, it ends."""
+    words = [sys.executable, "-m", f"{__package__}.child", json.dumps(order)]
+    path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
+        _ended(
+            subprocess.Popen(  # noqa: S603 - this very package
+                words, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+            )
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            yield json.loads(line)
+        if process.wait() != 0:
+            errors.seek(0)
+            raise ChildFailed(errors.read().strip() or f"exit code {process.returncode}")
+
+
+@contextmanager
+def _ended(process: "subprocess.Popen[str]") -> Generator["subprocess.Popen[str]"]:
+    try:
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()  # which does nothing if it has ended
+    finally:
+        process.wait()
+
+
+def _versions(url: str) -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    with Redis.from_url(url) as redis:
+        info: dict[str, Any] = redis.info("server")
+    return versions | {"redis-server": str(info["redis_version"])}
+
+
+def _machine() -> dict[str, str]:
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "load": _load(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines: Iterable[str] = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
+
+
+def _commit() -> str | None:
+    """Name the commit that was measured, if it is known; with a + if there were changes."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return f"{commit}+" if _git("status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(  # noqa: S603 - the words are ours
+        ["git", "-C", str(_ROOT), *words],  # noqa: S607 - whichever there is
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
