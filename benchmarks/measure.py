@@ -103,6 +103,8 @@ async def measure(
                 try:
                     async with asyncio.timeout(_LIMIT):
                         sample = await _undisturbed(turns[name])
+                except CannotTakePart as reason:
+                    leave(name, str(reason), failed=False)
                 except TimeoutError:
                     leave(name, f"a sample took more than {_LIMIT:g} s", failed=True)
                 except Exception as error:  # noqa: BLE001 - it is told, and the others go on

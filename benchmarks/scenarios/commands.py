@@ -10,7 +10,7 @@ from benchmarks.contenders import CLIENTS
 from benchmarks.measure import CONNECTIONS, Case, Effort, Scenario, Turn, repeated
 from benchmarks.values import SMALL, value_of
 
-from .words import number_of_tasks
+from .names import number_of_tasks
 
 Operation = Callable[[], Awaitable[object]]
 

@@ -13,7 +13,7 @@ from benchmarks.contender import Contender, Place
 from benchmarks.contenders import LENDERS
 from benchmarks.measure import CONNECTIONS, Case, Effort, Scenario, Turn, repeated
 
-from .words import number_of_tasks
+from .names import number_of_tasks
 
 _LENDINGS = 10  # of each task at least, so that what is measured is not how tasks begin and end
 
@@ -26,12 +26,12 @@ async def _opened(
         acquire, release = lender.acquire, lender.release
 
         async def at_once(times: int, _: list[float]) -> None:
-            for _ in range(times):
+            for _unused in range(times):
                 connection = await acquire()
                 await release(connection)
 
         async def hold(times: int, _: list[float]) -> None:
-            for _ in range(times):
+            for _unused in range(times):
                 connection = await acquire()
                 await sleep(0)
                 await release(connection)

@@ -1,0 +1,58 @@
+"""Connecting takes long, a request does not: how many connections are opened for a burst of requests?
+
+The server is behind a proxy that lets the first byte of a connection through after 150 ms, and each
+reply after 2 ms.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from time import perf_counter
+
+from benchmarks.contender import Contender, Place
+from benchmarks.contenders import BARE, CLIENTS
+from benchmarks.measure import Case, Effort, Sample, Scenario, Turn, together
+from benchmarks.proxy import delaying_proxy
+from benchmarks.values import SMALL
+
+_REQUESTS = 50
+_CONNECT, _REPLY = 0.150, 0.002
+
+
+@asynccontextmanager
+async def _opened(contender: Contender, url: str, *, requests: int) -> AsyncGenerator[Turn]:
+    with delaying_proxy(url, _CONNECT, _REPLY) as proxy:
+
+        async def turn() -> Sample:
+            before = proxy.connections()
+            begin = perf_counter()
+            async with contender.connect(Place(proxy.url, requests), requests) as client:
+
+                async def get() -> None:
+                    await client.get(SMALL)
+
+                opening = perf_counter() - begin  # of those that must connect first
+                elapsed = opening + await together(requests, get)
+                return Sample(elapsed, counts={"opened": proxy.connections() - before})
+
+        yield turn
+
+
+def _cases(effort: Effort) -> list[Case]:
+    requests = effort.pick(_REQUESTS, _REQUESTS, 4)
+    return [
+        Case(
+            f"{requests} requests, as many connections allowed",
+            requests,
+            [contender for contender in CLIENTS if contender is not BARE],
+            partial(_opened, requests=requests),
+        )
+    ]
+
+
+SLOW_CONNECTS = Scenario(
+    "slow-connects",
+    "connects of 150 ms, requests of 2 ms: until all are answered",
+    _cases,
+    wanted=lambda setting: setting.hiredis and setting.loop == "asyncio",  # it is about waiting
+)
