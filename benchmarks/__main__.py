@@ -1,25 +1,25 @@
-"""The command: measure, write, show, compare."""
+"""`python -m benchmarks`: measure, then show, write, draw and compare."""
 
-import argparse
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from aiopool._cli._redis_server import NoRedisServer
 
-from .measure import Effort
-from .results import Run, Setting
-from .run import ChildFailed, run
+from .compare import Comparison, NotComparable, compare
+from .markdown import main_table, put_into
+from .options import Options, parse
+from .results import Run
+from .run import CannotRun, run
 from .scenarios import ALL
 from .tables import tables
 
-_TITLES = {scenario.name: scenario.title for scenario in ALL}
-_LOOPS = ("asyncio", "uvloop")
-_FULL = Effort(rounds=5, seconds=0.15, size="full")
-_QUICK = Effort(rounds=3, seconds=0.05, size="quick")
+_TITLES: Mapping[str, str] = {scenario.name: scenario.title for scenario in ALL}
+_WIDTH = 140  # of tables where there is no terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,69 +27,72 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if all is well, 1 if a contender failed or, with `--compare`, something became slower, 2 if
-        nothing could be measured, 130 after Ctrl-C.
+        what was asked for can't be done, 130 after Ctrl-C.
 
     """
-    options = _parser().parse_args(argv)
+    options = parse(argv)
     try:
-        result = _result(options)
-    except (NoRedisServer, ChildFailed, OSError, ValueError) as error:
+        return _run(options)
+    except (NoRedisServer, CannotRun, NotComparable, OSError, ValueError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)  # noqa: T201 - a command talks
         return 2
     except KeyboardInterrupt:
         print("benchmarks: interrupted", file=sys.stderr)  # noqa: T201 - likewise
         return 130
+
+
+def _run(options: Options) -> int:
+    old = (
+        None if options.compare is None else Run.load(options.compare)
+    )  # now, so no run is in vain
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    result = _result(options)
     if options.json is not None:
         result.save(options.json)
-    Console().print(tables(result, _TITLES))
-    return int(any(one.failed for one in result.missing))
+    console.print(tables(result, _TITLES))
+    for path in options.markdown:
+        _put(result, path)
+    if options.plots is not None:
+        from .plots import draw  # noqa: PLC0415 - matplotlib is optional, and slow to import
+
+        options.plots.mkdir(parents=True, exist_ok=True)
+        draw(result, _TITLES, options.plots)
+    failed = any(one.failed for one in result.missing)
+    if old is not None:
+        comparison = compare(old, result)
+        console.print(_told(comparison), soft_wrap=True)
+        failed |= bool(comparison.slower)
+    return int(failed)
 
 
-def _result(options: argparse.Namespace) -> Run:
+def _result(options: Options) -> Run:
     if options.source is not None:
         return Run.load(options.source)
-    effort = _QUICK if options.quick else _FULL
-    if options.rounds is not None:
-        effort = Effort(options.rounds, effort.seconds, effort.size)
-    settings = [Setting(loop, hiredis) for hiredis in (True, False) for loop in options.loops]
-    if options.quick:
-        settings = settings[:1]
-    scenarios = [scenario for scenario in ALL if scenario.name in options.only]
+    scenarios = [each for each in ALL if options.only is None or each.name in options.only]
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    return run(settings, scenarios, effort, command, Console(stderr=True))
+    return run(options.settings, scenarios, options.effort, command, Console(stderr=True))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="a minute instead of a quarter of an hour"
+def _put(result: Run, path: Path) -> None:
+    if path == Path("-"):
+        print(main_table(result, _TITLES))  # noqa: T201 - to be piped
+    else:
+        document = put_into(path.read_text(encoding="utf-8"), result, _TITLES)
+        path.write_text(document, encoding="utf-8")
+
+
+def _told(comparison: Comparison) -> str:
+    lines = [f"SLOWER: {change}" for change in comparison.slower]
+    lines += [f"faster: {change}" for change in comparison.faster]
+    lines.append(
+        f"{len(comparison.slower)} slower, {len(comparison.faster)} faster, {comparison.same} the "
+        "same as far as can be told."
     )
-    parser.add_argument(
-        "--only",
-        type=_names(tuple(_TITLES)),
-        default=tuple(_TITLES),
-        metavar="SCENARIO,...",
-        help=f"of {', '.join(_TITLES)}",
-    )
-    parser.add_argument(
-        "--loops",
-        type=_names(_LOOPS),
-        default=_LOOPS,
-        metavar="LOOP,...",
-        help="of asyncio, uvloop",
-    )
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE")
-    return parser
-
-
-def _names(known: Sequence[str]):
-    def parse(text: str) -> tuple[str, ...]:
-        return tuple(text.split(","))
-
-    return parse
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the children as Ctrl-C does
     sys.exit(main())

@@ -32,7 +32,7 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def _tell(kind: str, what: dict[str, Any]) -> None:
-    print(json.dumps({"kind": kind, **what}), flush=True)  # noqa: T201 - the parent reads it
+    print(json.dumps([kind, what]), flush=True)  # noqa: T201 - the parent reads it
 
 
 async def _measure(setting: Setting, order: dict[str, Any]) -> None:
@@ -44,15 +44,14 @@ async def _measure(setting: Setting, order: dict[str, Any]) -> None:
         if scenario.name not in order["scenarios"]:
             continue
         for case in scenario.cases(effort):
-            where = {"scenario": scenario.title, "case": case.name}
-            _tell("case", where)
+            _tell("Case", {"scenario": scenario.title, "case": case.name})
             series, absent = await measure(
-                scenario.name, case, setting, order["url"], effort, lambda: _tell("round", {})
+                scenario.name, case, setting, order["url"], effort, lambda: _tell("Round", {})
             )
             for one in series:
-                _tell("series", {"series": asdict(one)})
-            for one in absent:
-                _tell("absence", {"absence": asdict(one)})
+                _tell("Series", asdict(one))
+            for absence in absent:
+                _tell("Absence", asdict(absence))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
@@ -23,6 +24,12 @@ class Place:
     """How many connections it may have at most."""
     timeout: float = 60.0
     """Seconds that a caller may wait for one: long, but not for ever, so that all pay for a deadline."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the server."""
+        parts = urlsplit(self.url)
+        return str(parts.hostname), int(parts.port or 6379)
 
 
 @dataclass(frozen=True, slots=True)

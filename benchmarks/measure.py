@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from math import ceil
 from time import perf_counter
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from .contender import CannotTakePart, Contender
 from .results import Absence, Series, Setting
@@ -77,46 +77,58 @@ class Scenario:
     """Where it is worth its time."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Instead of a sample."""
+
+    why: str
+    failed: bool
+
+
 async def measure(
     scenario: str, case: Case, setting: Setting, url: str, effort: Effort, step: Callable[[], None]
 ) -> tuple[list[Series], list[Absence]]:
     """Measure a case; calls `step` after each round, those for warming up included."""
     turns: dict[str, Turn] = {}
-    samples: dict[str, list[Sample]] = {}
+    samples: dict[str, list[Sample]] = {contender.name: [] for contender in case.contenders}
     absent: list[Absence] = []
 
-    def leave(contender: str, why: str, *, failed: bool) -> None:
-        turns.pop(contender, None)
-        absent.append(Absence(setting, scenario, case.name, contender, why, failed=failed))
+    def leave(name: str, refusal: _Refusal) -> None:
+        turns.pop(name, None)
+        where = setting, scenario, case.name
+        absent.append(Absence(*where, name, refusal.why, failed=refusal.failed))
 
     async with AsyncExitStack() as stack:
         for contender in case.contenders:
             try:
                 turn = await stack.enter_async_context(case.opened(contender, url))
             except CannotTakePart as reason:
-                leave(contender.name, str(reason), failed=False)
+                leave(contender.name, _Refusal(str(reason), failed=False))
             else:
                 turns[contender.name] = turn
-                samples[contender.name] = []
         for number in range(-case.warm_ups, effort.rounds):
             for name in rotated(list(turns), number):
-                try:
-                    async with asyncio.timeout(_LIMIT):
-                        sample = await _undisturbed(turns[name])
-                except CannotTakePart as reason:
-                    leave(name, str(reason), failed=False)
-                except TimeoutError:
-                    leave(name, f"a sample took more than {_LIMIT:g} s", failed=True)
-                except Exception as error:  # noqa: BLE001 - it is told, and the others go on
-                    leave(name, first_words(error), failed=True)
-                else:
-                    if number >= 0:
+                match await _sampled(turns[name]):
+                    case _Refusal() as refusal:
+                        leave(name, refusal)
+                    case sample if number >= 0:
                         samples[name].append(sample)
+                    case _:
+                        pass
             step()
-    series = [
-        _series(setting, scenario, case, name, samples[name]) for name in turns if samples[name]
-    ]
-    return series, absent
+    return [_series(setting, scenario, case, name, samples[name]) for name in turns], absent
+
+
+async def _sampled(turn: Turn) -> Sample | _Refusal:
+    try:
+        async with asyncio.timeout(_LIMIT):
+            return await _undisturbed(turn)
+    except CannotTakePart as reason:
+        return _Refusal(str(reason), failed=False)
+    except TimeoutError:
+        return _Refusal(f"a sample took more than {_LIMIT:g} s", failed=True)
+    except Exception as error:  # noqa: BLE001 - it is told, and the others go on
+        return _Refusal(first_words(error), failed=True)
 
 
 def rotated(names: Sequence[T], number: int) -> list[T]:
@@ -125,10 +137,10 @@ def rotated(names: Sequence[T], number: int) -> list[T]:
     return [*names[begin:], *names[:begin]]
 
 
-def first_words(error: BaseException) -> str:
+def first_words(error: Exception) -> str:
     """Say in a line what an error is; of a group, what its first is."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    while isinstance(error, ExceptionGroup):
+        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

@@ -1,7 +1,7 @@
 """What one run has measured, and the JSON file it is kept in."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -105,9 +105,9 @@ class Run:
         return {s.contender: s for s in self.series if s.key == (setting, scenario, case)}
 
     @property
-    def keys(self) -> Iterable[tuple[Setting, str, str]]:
+    def keys(self) -> Sequence[tuple[Setting, str, str]]:
         """All that was measured, in the order of measurement."""
-        return dict.fromkeys(s.key for s in self.series)
+        return list(dict.fromkeys(s.key for s in self.series))
 
     def save(self, path: Path) -> None:
         """Write the file."""
@@ -123,25 +123,24 @@ class Run:
             ValueError: It is none that `save()` wrote, or one of another format.
 
         """
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:  # pyright: ignore[reportUnknownMemberType] - JSON may be anything
-            msg = f"{path} is no result of python -m benchmarks (format {FORMAT})"
-            raise ValueError(msg)
-        fields: dict[str, Any] = data
+        text = path.read_text(encoding="utf-8")
         try:
-            missing = [absence_of(one) for one in fields.pop("missing")]
-            series = [series_of(one) for one in fields.pop("series")]
-            return cls(missing=missing, series=series, **fields)
-        except (KeyError, TypeError) as error:
-            msg = f"{path} is no complete result of python -m benchmarks: {error}"
-            raise ValueError(msg) from error
+            data: dict[str, Any] = json.loads(text)
+            if data.pop("format") == FORMAT:
+                missing = [absence_of(one) for one in data.pop("missing")]
+                series = [series_of(one) for one in data.pop("series")]
+                return cls(missing=missing, series=series, **data)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            pass
+        msg = f"{path} is no result of python -m benchmarks (format {FORMAT})"
+        raise ValueError(msg)
 
 
 def series_of(data: dict[str, Any]) -> Series:
     """Read what `asdict()` made of a series."""
-    return Series(**data | {"setting": Setting(**data["setting"])})
+    return Series(setting=Setting(**data.pop("setting")), **data)
 
 
 def absence_of(data: dict[str, Any]) -> Absence:
     """Read what `asdict()` made of an absence."""
-    return Absence(**data | {"setting": Setting(**data["setting"])})
+    return Absence(setting=Setting(**data.pop("setting")), **data)

@@ -7,20 +7,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from aiopool._cli._redis_server import redis_server
 
-from . import values
+from . import server
 from .measure import Effort, Scenario
 from .results import Absence, Run, Series, Setting, absence_of, series_of
 
@@ -28,8 +28,8 @@ _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("aiopool", "redis", "hiredis", "uvloop", "coredis", "valkey-glide")
 
 
-class ChildFailed(Exception):
-    """A process that measures has ended before it was done; the message is what it said."""
+class CannotRun(Exception):
+    """There is nothing to measure, or a process that measures has failed; the message says why."""
 
 
 def run(
@@ -43,10 +43,18 @@ def run(
 
     Raises:
         NoRedisServer: There is none here.
-        ChildFailed: A process that measures has ended before it was done.
+        CannotRun: There is nothing to measure, or a process that measures has failed.
 
     """
-    plan = [(each, [s for s in scenarios if s.wanted(each)]) for each in settings]
+    plan = [
+        (setting, wanted)
+        for setting in settings
+        if _installed(setting, console)
+        and (wanted := [scenario for scenario in scenarios if scenario.wanted(setting)])
+    ]
+    if not plan:
+        msg = "nothing of what was asked for is measured in any of these settings"
+        raise CannotRun(msg)
     rounds = sum(
         effort.rounds + case.warm_ups
         for _, wanted in plan
@@ -58,7 +66,7 @@ def run(
     missing: list[Absence] = []
     with redis_server() as url, _progress(console) as progress:
         versions = _versions(url)
-        values.store(url)
+        server.store(url)
         bar = progress.add_task("", total=rounds)
         for setting, wanted in plan:
             order = {
@@ -67,18 +75,28 @@ def run(
                 "effort": asdict(effort),
                 "url": url,
             }
-            for told in _child(order):
-                match told["kind"]:
-                    case "case":
-                        words = f"{setting}: {told['scenario']}, {told['case']}"
-                        progress.update(bar, description=words)
-                    case "round":
-                        progress.advance(bar)
-                    case "series":
-                        series.append(series_of(told["series"]))
-                    case _:
-                        missing.append(absence_of(told["absence"]))
+            with closing(_child(order)) as child:
+                for kind, told in child:
+                    match kind:
+                        case "Case":
+                            words = f"{setting}: {told['scenario']}, {told['case']}"
+                            progress.update(bar, description=words)
+                        case "Round":
+                            progress.advance(bar)
+                        case "Series":
+                            series.append(series_of(told))
+                        case _:
+                            missing.append(absence_of(told))
     return Run(command, made, _commit(), versions, _machine(), missing, series)
+
+
+def _installed(setting: Setting, console: Console) -> bool:
+    needs = {"uvloop": setting.loop == "uvloop", "hiredis": setting.hiredis}
+    for module, needed in needs.items():
+        if needed and find_spec(module) is None:
+            console.print(f"left out: {setting}, for {module} is not installed", style="yellow")
+            return False
+    return True
 
 
 def _progress(console: Console) -> Progress:
@@ -93,7 +111,7 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _child(order: dict[str, Any]) -> Generator[dict[str, Any]]:
+def _child(order: dict[str, Any]) -> Generator[tuple[str, dict[str, Any]]]:
     """Give what a child tells. Whatever happens here, it ends."""
     words = [sys.executable, "-m", f"{__package__}.child", json.dumps(order)]
     path = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -110,7 +128,7 @@ def _child(order: dict[str, Any]) -> Generator[dict[str, Any]]:
             yield json.loads(line)
         if process.wait() != 0:
             errors.seek(0)
-            raise ChildFailed(errors.read().strip() or f"exit code {process.returncode}")
+            raise CannotRun(errors.read().strip() or f"exit code {process.returncode}")
 
 
 @contextmanager
@@ -132,9 +150,7 @@ def _versions(url: str) -> dict[str, str]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    with Redis.from_url(url) as redis:
-        info: dict[str, Any] = redis.info("server")
-    return versions | {"redis-server": str(info["redis_version"])}
+    return versions | {"redis-server": server.version(url)}
 
 
 def _machine() -> dict[str, str]:

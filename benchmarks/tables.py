@@ -8,12 +8,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .contenders import OURS
+from .contenders import MEASURE, OURS
 from .results import Absence, Run, Series, ratio
 from .words import amount, times
 
-_MEASURE = "BlockingConnectionPool"  # what the ratios are to
 _PERCENTILES = {"p50": "50", "p99": "99", "max": "100"}
+_HEADINGS = ("", "", "median", "ratio", *_PERCENTILES, "and")
+_CAPTION = f"ratio: {MEASURE}'s figure divided by this one, round by round; above 1 is better"
 
 
 def tables(run: Run, titles: Mapping[str, str]) -> RenderableType:
@@ -21,52 +22,55 @@ def tables(run: Run, titles: Mapping[str, str]) -> RenderableType:
     parts: list[RenderableType] = []
     for (setting, scenario), keys in groupby(run.keys, key=lambda key: key[:2]):
         table = Table(
-            "",
-            "",
-            title=f"{titles.get(scenario, scenario)}: {setting}",
+            title=f"{titles.get(scenario, scenario)} ({setting})",
             title_justify="left",
-            caption=f"Times as fast as {_MEASURE}, round by round: the median (the extremes).",
+            caption=_CAPTION,
             caption_justify="left",
         )
-        for heading in ("median", "times as fast", *_PERCENTILES):
-            table.add_column(heading, justify="right")
-        table.add_column("and", overflow="fold")
-        for _, _, case in keys:
-            _add(table, case, run.at(setting, scenario, case))
+        rows = [row for _, _, case in keys for row in _rows(case, run.at(setting, scenario, case))]
+        used = [i for i, _ in enumerate(_HEADINGS) if any(row[i] for row in rows)]
+        for i in used:
+            table.add_column(_HEADINGS[i], justify="left" if i in {0, 1} else "right", no_wrap=True)
+        for row in rows:
+            if row[0]:
+                table.add_section()
+            style = "bold" if row[1] in OURS else None
+            table.add_row(*(row[i] for i in used), style=style)
         parts += [table, Text()]
     return Group(*parts, *_absences(run.missing))
 
 
-def _add(table: Table, case: str, measured: Mapping[str, Series]) -> None:
-    table.add_section()
+def _rows(case: str, measured: Mapping[str, Series]) -> list[list[str]]:
+    measure = measured.get(MEASURE)
+    rows: list[list[str]] = []
     for name, series in measured.items():
-        measure = measured.get(_MEASURE)
         percentiles = series.waits or series.latencies
-        table.add_row(
-            case,
-            name,
-            amount(series.middle, series.unit),
-            "" if measure is None or measure is series else times(ratio(measure, series)),
-            *(
-                amount(percentiles[p], "s") if p in percentiles else ""
-                for p in _PERCENTILES.values()
-            ),
-            ", ".join(f"{count:,.4g} {what}" for what, count in series.counts.items()),
-            style="bold" if name in OURS else None,
+        rows.append(
+            [
+                "" if rows else case,
+                name,
+                amount(series.middle, series.unit),
+                "" if measure is None or measure is series else times(ratio(measure, series)),
+                *(
+                    amount(percentiles[p], "s") if p in percentiles else ""
+                    for p in _PERCENTILES.values()
+                ),
+                ", ".join(f"{what}: {count:,.4g}" for what, count in series.counts.items()),
+            ]
         )
-        case = ""
+    return rows
 
 
 def _absences(missing: Sequence[Absence]) -> list[RenderableType]:
-    where: defaultdict[tuple[str, str, bool], list[str]] = defaultdict(list)
+    places: defaultdict[tuple[str, str, bool], list[str]] = defaultdict(list)
     for one in missing:
         place = f"{one.scenario}, {one.case} ({one.setting})"
-        where[one.contender, one.why, one.failed].append(place)
+        places[one.contender, one.why, one.failed].append(place)
     return [
         Text(
-            f"{name} {'failed' if failed else 'took no part'}: {why}. "
-            f"In {places[0]}{f' and {len(places) - 1} more' if places[1:] else ''}.",
-            style="bold red" if failed else "dim",
+            f"{name} {'failed' if failed else 'takes no part'}: {why}. That is in {where[0]}"
+            f"{f' and {len(where) - 1} more' if where[1:] else ''}.",
+            style="bold red" if failed else "",
         )
-        for (name, why, failed), places in where.items()
+        for (name, why, failed), where in places.items()
     ]

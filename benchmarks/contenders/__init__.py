@@ -10,6 +10,8 @@ from .glide import GLIDE
 from .ours import BEHIND_REDIS, CLIENT, CORE, RAW
 from .redis_py import BLOCKING, RAISING
 
+__all__ = ["BARE", "CORE"]  # those that scenarios name
+
 ALL: Sequence[Contender] = (
     CORE,
     RAW,
@@ -24,4 +26,7 @@ ALL: Sequence[Contender] = (
 LENDERS = tuple(contender for contender in ALL if contender.lender is not None)
 CLIENTS = tuple(contender for contender in ALL if contender.client is not None)
 OURS = tuple(contender.name for contender in ALL if contender.ours)
+# What the floor does is no rival's work.
 RIVALS = tuple(contender.name for contender in ALL if not contender.ours and contender is not BARE)
+PACKAGES = {contender.name: contender.package for contender in ALL}
+MEASURE = BLOCKING.name  # by which all others are measured where there is but one figure to give

@@ -7,24 +7,20 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from importlib import import_module
+from typing import Any
 
 from benchmarks.contender import Client, Contender, Place
-
-if TYPE_CHECKING:  # it need not be installed
-    from hiredis import Reader
 
 
 class _Bare(asyncio.Protocol):
     """Sends what many tasks ask for in one write, and gives each its replies."""
 
     def __init__(self) -> None:
-        from hiredis import Reader, pack_command  # noqa: PLC0415 - see above
-
+        hiredis: Any = import_module("hiredis")  # it need not be installed
         self._loop = asyncio.get_running_loop()
-        self._pack = pack_command
-        self._reader: Reader = Reader()
+        self._pack = hiredis.pack_command
+        self._reader = hiredis.Reader()
         self._waiting: deque[asyncio.Future[object]] = deque()
         self._unsent: list[bytes] = []
         self.transport: asyncio.Transport | None = None
@@ -61,10 +57,7 @@ class _Bare(asyncio.Protocol):
 
 @asynccontextmanager
 async def _client(place: Place) -> AsyncGenerator[Client]:
-    address = urlsplit(place.url)
-    transport, bare = await asyncio.get_running_loop().create_connection(
-        _Bare, address.hostname, address.port
-    )
+    transport, bare = await asyncio.get_running_loop().create_connection(_Bare, *place.address)
 
     def get(key: str) -> asyncio.Future[object]:
         return bare.ask("GET", key)

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
 
 from benchmarks.contender import Client, Contender, Place
 
@@ -19,10 +18,9 @@ _IN_FLIGHT = 100_000
 async def _client(place: Place) -> AsyncGenerator[Client]:
     glide: Any = import_module("glide")  # it need not be installed
     glide.Logger.set_logger_config(glide.LogLevel.OFF)
-    address = urlsplit(place.url)
     client = await glide.GlideClient.create(
         glide.GlideClientConfiguration(
-            [glide.NodeAddress(address.hostname, address.port)],
+            [glide.NodeAddress(*place.address)],
             request_timeout=int(1000 * place.timeout),
             inflight_requests_limit=_IN_FLIGHT,
         )

@@ -44,7 +44,8 @@ async def _lender(pool: type[ConnectionPool], place: Place) -> AsyncGenerator[Le
 
 @asynccontextmanager
 async def _client(pool: type[ConnectionPool], place: Place) -> AsyncGenerator[Client]:
-    lender = pool.from_url(place.url, **_options(pool, place))
+    kind: Any = pool  # typed in parts
+    lender = kind.from_url(place.url, **_options(pool, place))
     async with Redis.from_pool(lender) as redis:  # which closes the pool
         yield client_of(redis)
 

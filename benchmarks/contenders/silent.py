@@ -9,6 +9,7 @@ import asyncio
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 from redis.asyncio import Connection
 
@@ -25,7 +26,8 @@ def silent_connections() -> Generator[type[Connection]]:
             self._reader, self._writer = await asyncio.open_connection(sock=mine)
 
         async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: ARG002 - redis-py's signature
-            self._parser.on_connect(self)
+            parser: Any = self._parser  # not typed
+            parser.on_connect(self)
 
     try:
         yield Silent

@@ -8,7 +8,7 @@ from time import perf_counter
 from benchmarks.contender import Contender, Place
 from benchmarks.contenders import CLIENTS
 from benchmarks.measure import Case, Effort, Sample, Scenario, Turn, together
-from benchmarks.values import SMALL
+from benchmarks.server import SMALL
 
 _SIZE = 64
 

@@ -14,7 +14,7 @@ from random import Random
 from benchmarks.contender import Client, Contender, Place
 from benchmarks.contenders import CLIENTS
 from benchmarks.measure import CONNECTIONS, Case, Effort, Sample, Scenario, Turn, repeated
-from benchmarks.values import SMALL
+from benchmarks.server import SMALL
 
 from .names import number_of_tasks
 
@@ -66,9 +66,7 @@ async def _request(client: Client, chance: Random) -> str:
 def _cases(effort: Effort) -> list[Case]:
     tasks = effort.pick(_TASKS, _TASKS, 20)
     return [
-        Case(
-            number_of_tasks(tasks), tasks, CLIENTS, partial(_opened, tasks=tasks, effort=effort)
-        )
+        Case(number_of_tasks(tasks), tasks, CLIENTS, partial(_opened, tasks=tasks, effort=effort))
     ]
 
 

@@ -46,7 +46,7 @@ async def _opened(
                 counts={
                     "p99/median": at["99"] / middle,
                     "max/median": at["100"] / middle,
-                    "most/fewest lendings of a task": max(lendings) / min(lendings),
+                    "most/fewest lendings": max(lendings) / min(lendings),
                 },
             )
 

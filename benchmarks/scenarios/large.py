@@ -6,7 +6,7 @@ from functools import partial
 from benchmarks.contender import Client
 from benchmarks.contenders import CLIENTS
 from benchmarks.measure import CONNECTIONS, Case, Effort, Scenario
-from benchmarks.values import LARGE, MIDDLING, value_of
+from benchmarks.server import LARGE, MIDDLING, value_of
 
 from .commands import Operation, opened
 
@@ -25,6 +25,7 @@ _CASES: dict[str, Callable[[Client], Operation]] = {
     "GET 1 MiB": partial(_get, key=LARGE),
     "SET 1 MiB": partial(_set, key=LARGE),
 }
+_QUICK = {"GET 16 KiB", "SET 1 MiB"}
 
 
 def _cases(effort: Effort) -> list[Case]:
@@ -36,6 +37,7 @@ def _cases(effort: Effort) -> list[Case]:
             partial(opened, tasks=CONNECTIONS, effort=effort, operation=operation),
         )
         for name, operation in _CASES.items()
+        if name in effort.pick(_CASES.keys(), _QUICK, _QUICK)
     ]
 
 

@@ -14,7 +14,9 @@ _TURNS_TO_STAND_IN_LINE = 5  # of the event loop; one is enough for most
 
 
 @asynccontextmanager
-async def everybody_waits(lender: Lender, waiters: int) -> AsyncGenerator[list["asyncio.Task[None]"]]:
+async def everybody_waits(
+    lender: Lender, waiters: int
+) -> AsyncGenerator[list["asyncio.Task[None]"]]:
     """Lend all connections, and have so many tasks wait for them in vain."""
 
     async def wait() -> None:

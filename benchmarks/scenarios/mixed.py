@@ -5,7 +5,7 @@ from functools import partial
 from benchmarks.contender import Client
 from benchmarks.contenders import CLIENTS
 from benchmarks.measure import Case, Effort, Scenario
-from benchmarks.values import SMALL
+from benchmarks.server import SMALL
 
 from .commands import Operation, opened
 from .names import number_of_tasks

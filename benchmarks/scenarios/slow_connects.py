@@ -13,7 +13,7 @@ from benchmarks.contender import Contender, Place
 from benchmarks.contenders import BARE, CLIENTS
 from benchmarks.measure import Case, Effort, Sample, Scenario, Turn, together
 from benchmarks.proxy import delaying_proxy
-from benchmarks.values import SMALL
+from benchmarks.server import SMALL
 
 _REQUESTS = 50
 _CONNECT, _REPLY = 0.150, 0.002

@@ -18,7 +18,9 @@ from benchmarks.contenders.ours import NothingConnector
 from benchmarks.measure import Case, Effort, Sample, Scenario, Turn, repeated
 
 _LIFETIME = 3600.0  # of which up to a tenth is taken off at random
-_CATCH_UP = 0.5  # so long, as a part of what is measured, for those that end while the clock is turned
+_CATCH_UP = (
+    0.5  # so long, as a part of what is measured, for those that end while the clock is turned
+)
 
 
 class _TurnedLoop(asyncio.SelectorEventLoop):

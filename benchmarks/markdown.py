@@ -1,0 +1,141 @@
+"""Results as tables for documents, and the places in documents where they stand."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from .contenders import CORE, MEASURE, OURS, RIVALS
+from .results import Run, Series, Setting, ratio
+from .words import significant, times
+
+# What goes into the main table: scenarios, and which of their cases (None: all).
+_MAIN: Mapping[str, set[str] | None] = {
+    "lend": {"1 task", "1,000 tasks"},
+    "get": {"10 tasks", "100 tasks", "1,000 tasks"},
+    "mixed": {"100 tasks"},
+    "burst": None,
+    "cancelled": None,
+    "mass-cancel": None,
+}
+# Goals that are not ratios to others: what it is called, and where it was counted.
+_COUNTED = (
+    ("connections opened for 50 requests, connects of 150 ms", "slow-connects", "opened"),
+    (
+        "10,000 cancellations, times the creation of the waiters",
+        "mass-cancel",
+        "times their creation",
+    ),
+    ("overload: 99th percentile of the waits, times the median", "fairness", "p99/median"),
+    ("overload: most lendings of a task, times the fewest", "fairness", "most/fewest lendings"),
+)
+
+
+def main_table(run: Run, titles: Mapping[str, str]) -> str:
+    """Make the table of what matters most, in the first setting."""
+    setting = next(iter(run.keys))[0]
+    return f"{_what(run)}\n\n{_ratios(run, setting, titles, _MAIN)}\n\n{_counts(run, setting)}"
+
+
+def all_tables(run: Run, titles: Mapping[str, str]) -> str:
+    """Make tables of all ratios, one for each setting."""
+    settings = dict.fromkeys(setting for setting, _, _ in run.keys)
+    everything = dict.fromkeys(titles)
+    parts = [f"### {each}\n\n{_ratios(run, each, titles, everything)}" for each in settings]
+    return "\n\n".join(parts)
+
+
+PARTS: Mapping[str, Callable[[Run, Mapping[str, str]], str]] = {
+    "main": main_table,
+    "all": all_tables,
+}
+
+
+def put_into(document: str, run: Run, titles: Mapping[str, str]) -> str:
+    """Replace what stands between `<!-- benchmarks: main -->` (or `all`) and `<!-- end -->`.
+
+    Raises:
+        ValueError: The document has no such place.
+
+    """
+
+    def fill(place: re.Match[str]) -> str:
+        return f"{place[1]}\n{PARTS[place[2]](run, titles)}\n{place[3]}"
+
+    names = "|".join(PARTS)
+    pattern = rf"(<!-- benchmarks: ({names}) -->\n).*?(\n<!-- end -->)"
+    document, number = re.subn(pattern, fill, document, flags=re.DOTALL)
+    if number == 0:
+        msg = "there is no <!-- benchmarks: main --> with an <!-- end --> in it"
+        raise ValueError(msg)
+    return document
+
+
+def _what(run: Run) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    commit = f" of commit {run.commit[:12]}" if run.commit else ""
+    return (
+        f"Measured on {run.made[:10]}{commit} with {versions}; "
+        f"{run.machine['processor']}, {run.machine['cores']} cores. Each figure says how many times as "
+        "fast aiopool is: the median over the rounds, and the extremes. Below 1 it is slower."
+    )
+
+
+def _ratios(
+    run: Run, setting: Setting, titles: Mapping[str, str], wanted: Mapping[str, set[str] | None]
+) -> str:
+    rows: list[Sequence[str]] = []
+    for where, scenario, case in run.keys:
+        cases = wanted.get(scenario)
+        if where != setting or scenario not in wanted or (cases is not None and case not in cases):
+            continue
+        measured = run.at(setting, scenario, case)
+        if not measured.keys() & set(RIVALS):
+            continue
+        rows += [
+            [
+                f"{titles.get(scenario, scenario)}: {case}",
+                f"`{name.removeprefix('aiopool ')}`",
+                *(_cell(measured.get(rival), measured[name]) for rival in RIVALS),
+            ]
+            for name in OURS
+            if name in measured
+        ]
+    return _table(["", "aiopool's", *RIVALS], rows)
+
+
+def _cell(rival: Series | None, ours: Series) -> str:
+    return "" if rival is None else times(ratio(rival, ours))
+
+
+def _counts(run: Run, setting: Setting) -> str:
+    """Make the table of what is no ratio to a rival."""
+    rows: list[Sequence[str]] = []
+    for title, scenario, count in _COUNTED:
+        for where, name, case in run.keys:
+            if (where, name) == (setting, scenario):
+                measured = run.at(setting, scenario, case)
+                best = next((measured[name] for name in OURS if name in measured), None)
+                columns = [best, *(measured.get(rival) for rival in RIVALS)]
+                rows.append([title, *(_count(series, count) for series in columns)])
+    growth = [_growth(run, setting, name) for name in (CORE.name, *RIVALS)]
+    if any(growth):
+        rows.append(["lend and give back: 10,000 tasks, times 100 tasks", *growth])
+    return _table(["", "aiopool", *RIVALS], rows)
+
+
+def _count(series: Series | None, count: str) -> str:
+    if series is None or count not in series.counts:
+        return ""
+    return significant(series.counts[count])
+
+
+def _growth(run: Run, setting: Setting, contender: str) -> str:
+    few, many = (run.at(setting, "lend", f"{tasks} tasks") for tasks in ("100", "10,000"))
+    if contender not in few or contender not in many:
+        return ""
+    return f"{significant(many[contender].middle / few[contender].middle)}x"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    used = [i for i, title in enumerate(head) if title in {"", MEASURE} or any(r[i] for r in rows)]
+    lines = [head, ["---" for _ in head], *rows]
+    return "\n".join(f"| {' | '.join(line[i] for i in used)} |" for line in lines)
