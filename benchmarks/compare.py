@@ -95,15 +95,16 @@ def _rivals(old: Run, new: Run) -> Sequence[str]:
         if rounds < _ROUNDS:
             msg = f"the {name} run has only {rounds} rounds, where {_ROUNDS} are needed"
             raise NotComparable(msg)
-    same = [r for r in RIVALS if _version(old, r) == _version(new, r)]
+    same = [
+        rival
+        for rival in RIVALS
+        if (package := PACKAGES[rival]) in old.versions
+        and old.versions[package] == new.versions.get(package)
+    ]
     if not same:
         msg = "no rival is of the same version in both runs, so there is nothing to compare with"
         raise NotComparable(msg)
     return same
-
-
-def _version(run: Run, rival: str) -> str | None:
-    return run.versions.get(PACKAGES[rival])
 
 
 def _changes(then: Mapping[str, Series], now: Mapping[str, Series], rival: str) -> list[Change]:

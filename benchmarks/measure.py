@@ -7,8 +7,8 @@ ratios over the rounds tells how much to make of them.
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from time import perf_counter
@@ -106,6 +106,7 @@ async def measure(
                 leave(contender.name, _Refusal(str(reason), failed=False))
             else:
                 turns[contender.name] = turn
+        stack.enter_context(_frozen())
         for number in range(-case.warm_ups, effort.rounds):
             for name in rotated(list(turns), number):
                 match await _sampled(turns[name]):
@@ -144,15 +145,25 @@ def first_words(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-async def _undisturbed(turn: Turn) -> Sample:
+@contextmanager
+def _frozen() -> Generator[None]:
+    """Have no collection look at what exists already."""
     gc.collect()
     gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+async def _undisturbed(turn: Turn) -> Sample:
+    """Clear away what turns before have left, and collect nothing during this one."""
+    gc.collect()
     gc.disable()
     try:
         return await turn()
     finally:
         gc.enable()
-        gc.unfreeze()
 
 
 def _series(

@@ -173,7 +173,7 @@ def _overview(axes: Axes, run: Run, setting: Setting) -> None:
             look = _look(contender) | {"linestyle": "none"}
             axes.plot([spread.middle], [len(labels)], **look)
             axes.hlines(len(labels), spread.least, spread.most, color=look["color"], alpha=0.4)
-        labels.append(f"{scenario}: {case.partition(',')[0] if ', ' in case else case}")
+        labels.append(f"{scenario}: {case}")
     axes.axvline(1, color=_STYLES[MEASURE].colour, linewidth=1.4, label=MEASURE)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)

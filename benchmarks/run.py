@@ -81,6 +81,8 @@ def run(
                         case "Case":
                             words = f"{setting}: {told['scenario']}, {told['case']}"
                             progress.update(bar, description=words)
+                            if not console.is_terminal:
+                                console.print(words, soft_wrap=True)
                         case "Round":
                             progress.advance(bar)
                         case "Series":

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from .contenders import MEASURE, OURS
 from .results import Absence, Run, Series, ratio
-from .words import amount, times
+from .words import amount, count, times
 
 _PERCENTILES = {"p50": "50", "p99": "99", "max": "100"}
 _HEADINGS = ("", "", "median", "ratio", *_PERCENTILES, "and")
@@ -55,7 +55,7 @@ def _rows(case: str, measured: Mapping[str, Series]) -> list[list[str]]:
                     amount(percentiles[p], "s") if p in percentiles else ""
                     for p in _PERCENTILES.values()
                 ),
-                ", ".join(f"{what}: {count:,.4g}" for what, count in series.counts.items()),
+                ", ".join(f"{what}: {count(number)}" for what, number in series.counts.items()),
             ]
         )
     return rows

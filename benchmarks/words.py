@@ -4,11 +4,9 @@ from .results import Spread
 
 
 def amount(value: float, unit: str) -> str:
-    """Write a sample: seconds, bytes, or how many times something."""
+    """Write a sample: seconds or bytes."""
     if unit == "B":
         return f"{value:,.0f} B"
-    if unit == "x":
-        return f"{significant(value)}x"
     for factor, name in ((1, "s"), (1e3, "ms"), (1e6, "µs")):
         if value * factor >= 1:
             return f"{significant(value * factor)} {name}"
@@ -22,8 +20,14 @@ def times(spread: Spread) -> str:
     return f"{significant(spread.middle)}x ({significant(spread.least)}-{significant(spread.most)})"
 
 
+def count(value: float) -> str:
+    """Write what was counted, or a mean of it."""
+    return f"{value:,.0f}" if value == int(value) else significant(value)
+
+
 def significant(value: float) -> str:
-    """Write two digits at least, three from a hundred on."""
-    if value >= 10 or value == 0:  # noqa: PLR2004 - two digits
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    """Write two digits, or all of a larger number before its point."""
+    for least, digits in ((9.95, 0), (0.995, 1), (0.0995, 2)):
+        if value >= least:
+            return f"{value:,.{digits}f}"
+    return f"{value:.2g}"

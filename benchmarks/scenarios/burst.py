@@ -10,6 +10,8 @@ from benchmarks.contenders import CLIENTS
 from benchmarks.measure import Case, Effort, Sample, Scenario, Turn, together
 from benchmarks.server import SMALL
 
+from .names import number_of_tasks
+
 _SIZE = 64
 
 
@@ -33,13 +35,12 @@ async def _opened(contender: Contender, url: str, *, tasks: int) -> AsyncGenerat
 
 def _cases(effort: Effort) -> list[Case]:
     tasks = effort.pick(10_000, 2000, 100)
-    name = f"{tasks:,} tasks, {_SIZE} connections"
-    return [Case(name, tasks, CLIENTS, partial(_opened, tasks=tasks))]
+    return [Case(number_of_tasks(tasks), tasks, CLIENTS, partial(_opened, tasks=tasks))]
 
 
 BURST = Scenario(
     "burst",
-    "cold burst: one GET of each task, nothing open yet",
+    f"cold burst of GETs, {_SIZE} connections",
     _cases,
     wanted=lambda setting: setting.hiredis,  # it is about opening and waiting
 )

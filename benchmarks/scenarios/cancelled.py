@@ -72,7 +72,7 @@ def _cases(effort: Effort) -> list[Case]:
 
 CANCELLED = Scenario(
     "cancelled",
-    "GET, a tenth of the requests cancelled at a random moment",
+    "GET, a tenth cancelled",
     _cases,
     wanted=lambda setting: setting.hiredis,  # it is about what the pool does
 )

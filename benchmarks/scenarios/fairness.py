@@ -68,7 +68,7 @@ def _cases(effort: Effort) -> list[Case]:
 
 FAIRNESS = Scenario(
     "fairness",
-    "waits for a connection at overload: the 99th percentile",
+    "wait at overload, 99th percentile",
     _cases,
     wanted=lambda setting: setting.hiredis,  # nothing is parsed
 )

@@ -66,7 +66,7 @@ def _cases(effort: Effort) -> list[Case]:
 
 MASS_CANCEL = Scenario(
     "mass-cancel",
-    "all in line are cancelled: for each of them",
+    "cancel all in line",
     _cases,
     wanted=lambda setting: setting.hiredis,  # nothing is parsed
 )

@@ -34,4 +34,4 @@ def _cases(effort: Effort) -> list[Case]:
     ]
 
 
-MIXED = Scenario("mixed", "GET, a pipeline of 20 and a MULTI", _cases)
+MIXED = Scenario("mixed", f"GET, pipeline of {_PIPELINED}, MULTI", _cases)

@@ -95,7 +95,7 @@ def _cases(effort: Effort) -> list[Case]:
 
 UPKEEP = Scenario(
     "upkeep",
-    "idle connections: processor's time",
+    "processor's time beside idle connections",
     _cases,
     wanted=lambda setting: setting.hiredis and setting.loop == "asyncio",  # its clock can be turned
 )
