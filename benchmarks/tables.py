@@ -30,7 +30,11 @@ def tables(run: Run, titles: Mapping[str, str]) -> RenderableType:
         rows = [row for _, _, case in keys for row in _rows(case, run.at(setting, scenario, case))]
         used = [i for i, _ in enumerate(_HEADINGS) if any(row[i] for row in rows)]
         for i in used:
-            table.add_column(_HEADINGS[i], justify="left" if i in {0, 1} else "right", no_wrap=True)
+            name = i in {0, 1}
+            last = i == len(_HEADINGS) - 1
+            table.add_column(
+                _HEADINGS[i], justify="left" if name or last else "right", no_wrap=not last
+            )
         for row in rows:
             if row[0]:
                 table.add_section()

@@ -55,7 +55,7 @@ async def _opened(
 
 def _cases(effort: Effort) -> list[Case]:
     tasks = effort.pick(100, 100, 20)
-    seconds = effort.pick(1.0, 0.3, 0.02)
+    seconds = effort.pick(0.6, 0.3, 0.02)
     return [
         Case(
             number_of_tasks(tasks),

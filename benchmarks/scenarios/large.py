@@ -41,4 +41,9 @@ def _cases(effort: Effort) -> list[Case]:
     ]
 
 
-LARGE_VALUES = Scenario("large", "large values", _cases)
+LARGE_VALUES = Scenario(
+    "large",
+    "large values",
+    _cases,
+    wanted=lambda setting: setting.hiredis or setting.loop == "asyncio",  # one is enough without
+)

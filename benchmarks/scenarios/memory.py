@@ -70,7 +70,7 @@ def _cases(effort: Effort) -> list[Case]:
 
 MEMORY = Scenario(
     "memory",
-    "memory of",
+    "memory",
     _cases,
     wanted=lambda setting: setting.hiredis and setting.loop == "asyncio",  # uvloop's can't be seen
 )
