@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.contender import Client, Contender, Place
 
@@ -23,11 +23,10 @@ class _Bare(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._waiting: deque[asyncio.Future[object]] = deque()
         self._unsent: list[bytes] = []
-        self.transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checkers
-        self.transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is of no such class
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
@@ -50,8 +49,7 @@ class _Bare(asyncio.Protocol):
         return future
 
     def _send(self) -> None:
-        assert self.transport is not None  # noqa: S101 - for the type checkers
-        self.transport.write(b"".join(self._unsent))
+        self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
 
 
