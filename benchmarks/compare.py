@@ -2,7 +2,7 @@
 
 Seconds of two runs can't be compared: the machine, or what else it did, may have been another. So what
 is compared is how many times as fast aiopool was as a rival that was measured beside it. It counts as
-changed if the ranges of the two runs, over all their rounds, have nothing in common.
+changed if the ranges of the two runs, over all their rounds, have nothing in common and a gap between.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from .results import Run, Series, Setting, Spread, ratio
 from .words import times
 
 _ROUNDS = 3  # below which the extremes tell nothing
-_MARGIN = 0.05  # a change of the median that is not worth a word
+_MARGIN = 0.05  # a gap between the ranges that may be chance, as there are many to compare
 
 
 class NotComparable(Exception):
@@ -34,13 +34,13 @@ class Change:
 
     @property
     def slower(self) -> bool:
-        """Whether it is slower for certain."""
-        return self.new.most < self.old.least and self.new.middle < self.old.middle * (1 - _MARGIN)
+        """Whether the best round now is worse than the worst then."""
+        return self.new.most * (1 + _MARGIN) < self.old.least
 
     @property
     def faster(self) -> bool:
-        """Whether it is faster for certain."""
-        return self.new.least > self.old.most and self.new.middle > self.old.middle * (1 + _MARGIN)
+        """Whether the worst round now is better than the best then."""
+        return self.new.least > self.old.most * (1 + _MARGIN)
 
     def __str__(self) -> str:
         """Say what changed, and how much."""

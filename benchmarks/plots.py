@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as _Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from .contenders import BARE, MEASURE, OURS
 from .results import Run, Series, Setting, ratio
@@ -74,12 +74,13 @@ def _figure(title: str, run: Run, settings: Sequence[Setting], plot: Plot, *, he
     columns = min(2, len(settings))
     rows = -(-len(settings) // columns)
     figure = Figure(figsize=(9 if columns == 1 else 11, 1.6 + height * rows), layout="constrained")
-    figure.suptitle(title, fontsize="x-large")
+    figure.suptitle(title[0].upper() + title[1:], fontsize="x-large")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     named: dict[str, Any] = {}
     for axes, setting in zip(grid.flat, settings, strict=False):
         plot(axes, run, setting)
         axes.set_title(str(setting), fontsize="medium")
+        axes.label_outer()
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         handles, labels = axes.get_legend_handles_labels()
@@ -132,6 +133,7 @@ def _throughput(scenario: str) -> Plot:
         axes.set_ylabel("operations per second")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(_whole))
+            axis.set_minor_formatter(NullFormatter())
 
     return plot
 
