@@ -39,8 +39,9 @@ def _options(pool: type[ConnectionPool], place: Place) -> dict[str, Any]:
 async def _lender(pool: type[ConnectionPool], place: Place) -> AsyncGenerator[Lender]:
     with silent_connections() as silent:
         # A host, though nobody is there: without it redis-py's pools do less than they do with a URL.
-        options = _options(pool, place) | {"connection_class": silent, "host": "localhost"}
-        async with pool(**options) as lender:
+        async with pool(
+            connection_class=silent, host="localhost", **_options(pool, place)
+        ) as lender:
             yield Lender(lender.get_connection, lender.release)
 
 
