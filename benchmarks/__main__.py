@@ -12,7 +12,7 @@ from aiopool._cli._redis_server import NoRedisServer
 
 from .compare import Comparison, NotComparable, compare
 from .markdown import main_table, put_into
-from .options import Options, parse
+from .options import STDOUT, Options, parse
 from .results import Run
 from .run import CannotRun, run
 from .scenarios import ALL
@@ -57,7 +57,6 @@ def _run(options: Options) -> int:
     if options.plots is not None:
         from .plots import draw  # noqa: PLC0415 - matplotlib is optional, and slow to import
 
-        options.plots.mkdir(parents=True, exist_ok=True)
         draw(result, _TITLES, options.plots)
     failed = any(one.failed for one in result.missing)
     if old is not None:
@@ -76,7 +75,7 @@ def _result(options: Options) -> Run:
 
 
 def _put(result: Run, path: Path) -> None:
-    if path == Path("-"):
+    if path == STDOUT:
         print(main_table(result, _TITLES))  # noqa: T201 - to be piped
     else:
         document = put_into(path.read_text(encoding="utf-8"), result, _TITLES)

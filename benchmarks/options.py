@@ -15,6 +15,7 @@ _LOOPS = ("asyncio", "uvloop")
 _PARSERS = ("on", "off")
 _FULL = Effort(rounds=5, seconds=0.15, size="full")
 _QUICK = Effort(rounds=3, seconds=0.05, size="quick")
+STDOUT = Path("-")
 _DOCS = Path(__file__).parent.parent / "docs" / "benchmarks"
 
 
@@ -57,6 +58,9 @@ def parse(argv: Sequence[str] | None) -> Options:
         options.plots = options.plots or _DOCS
     if options.json is not None and not options.json.parent.is_dir():
         parser.error(f"argument --json: there is no folder {options.json.parent}")
+    for path in options.markdown:
+        if path != STDOUT and not path.is_file():
+            parser.error(f"argument --markdown: there is no file {path}")
     if options.plots is not None and find_spec("matplotlib") is None:
         parser.error("plots need matplotlib: pip install 'aiopool[bench]'")
     return options

@@ -296,6 +296,7 @@ def test_runs_that_can_t_be_compared(old, new, why):
             "--quick --json no/such/folder/r.json",
             "argument --json: there is no folder no/such/folder",
         ),
+        ("--quick --markdown no/such.md", "argument --markdown: there is no file no/such.md"),
         ("--slow", "unrecognized arguments: --slow"),
     ],
 )
