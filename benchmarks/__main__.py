@@ -42,9 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options) -> int:
-    old = (
-        None if options.compare is None else Run.load(options.compare)
-    )  # now, so no run is in vain
+    # What can fail comes first, so that no run is in vain.
+    old = None if options.compare is None else Run.load(options.compare)
+    if options.plots is not None:
+        options.plots.mkdir(parents=True, exist_ok=True)
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -61,7 +61,8 @@ def run(
         for scenario in wanted
         for case in scenario.cases(effort)
     )
-    made = datetime.now(UTC).isoformat(timespec="seconds")
+    # As it is before there is anything to do.
+    made, commit, machine = datetime.now(UTC).isoformat(timespec="seconds"), _commit(), _machine()
     series: list[Series] = []
     missing: list[Absence] = []
     with redis_server() as url, _progress(console) as progress:
@@ -89,7 +90,7 @@ def run(
                             series.append(series_of(told))
                         case _:
                             missing.append(absence_of(told))
-    return Run(command, made, _commit(), versions, _machine(), missing, series)
+    return Run(command, made, commit, versions, machine, missing, series)
 
 
 def _installed(setting: Setting, console: Console) -> bool:
@@ -120,29 +121,18 @@ def _child(order: dict[str, Any]) -> Generator[tuple[str, dict[str, Any]]]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors,
-        _ended(
-            subprocess.Popen(  # noqa: S603 - this very package
-                words, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-            )
+        subprocess.Popen(  # noqa: S603 - this very package
+            words, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         ) as process,
     ):
-        for line in process.stdout or ():
-            yield json.loads(line)
-        if process.wait() != 0:
-            errors.seek(0)
-            raise CannotRun(errors.read().strip() or f"exit code {process.returncode}")
-
-
-@contextmanager
-def _ended(process: "subprocess.Popen[str]") -> Generator["subprocess.Popen[str]"]:
-    try:
-        with process:
-            try:
-                yield process
-            finally:
-                process.kill()  # which does nothing if it has ended
-    finally:
-        process.wait()
+        try:
+            for line in process.stdout or ():
+                yield json.loads(line)
+            if process.wait() != 0:
+                errors.seek(0)
+                raise CannotRun(errors.read().strip() or f"exit code {process.returncode}")
+        finally:
+            process.kill()  # which does nothing if it has ended
 
 
 def _versions(url: str) -> dict[str, str]:
