@@ -17,11 +17,13 @@ _IN_FLIGHT = 100_000
 @asynccontextmanager
 async def _client(place: Place) -> AsyncGenerator[Client]:
     glide: Any = import_module("glide")  # it need not be installed
+    patience = int(1000 * place.timeout)
     glide.Logger.set_logger_config(glide.LogLevel.OFF)
     client = await glide.GlideClient.create(
         glide.GlideClientConfiguration(
             [glide.NodeAddress(*place.address)],
-            request_timeout=int(1000 * place.timeout),
+            request_timeout=patience,
+            advanced_config=glide.AdvancedGlideClientConfiguration(connection_timeout=patience),
             inflight_requests_limit=_IN_FLIGHT,
         )
     )

@@ -51,7 +51,7 @@ def _cases(effort: Effort) -> list[Case]:
             [contender for contender in CLIENTS if contender is not BARE],
             partial(_opened, requests=requests, connect=connect, reply=reply),
         )
-        for reply in _REPLIES
+        for reply in effort.pick(_REPLIES, _REPLIES, _REPLIES[:1])
     ]
 
 
