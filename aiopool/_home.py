@@ -2,9 +2,20 @@
 
 import asyncio
 import os
+import sys
+from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
+from typing import Any
 from weakref import WeakSet
+
+# Gives the task that a loop is running. `asyncio.current_task` does the same, but before CPython 3.12 it
+# is a function in Python round this look-up.
+current_task: "Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]" = (
+    asyncio.current_task
+)
+if sys.version_info < (3, 12):
+    current_task = getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009 - types know nothing of it
 
 # What a forked child has inherited: kept, because a finaliser that closes such a connection would do
 # it by way of the event loop's selector, which parent and child share.

@@ -73,8 +73,7 @@ class Places(Generic[C]):
         self._policy = policy
         self.listener = policy.listener()
         self._fresh_for = limits.fresh_for
-        self._max_idle = inf if limits.max_idle is None else limits.max_idle
-        self._reaper = Reaper(loop, self, self._max_idle)
+        self._reaper = Reaper(loop, self, inf if limits.max_idle is None else limits.max_idle)
         self._goals = Goals(loop)
         self._all_back: set[asyncio.Future[None]] = set()
         self._lost_at = -inf  # when the first was found of those that their peer has ended together
@@ -86,6 +85,10 @@ class Places(Generic[C]):
     def existing(self) -> int:
         """How many connections there are, without those being opened."""
         return self.permits.taken - self.opener.opening
+
+    def entries(self) -> list[Entry[C]]:
+        """List all entries, wherever they are."""
+        return [*self.idle, *self.lent.values(), *self.opener.entries()]
 
     @property
     def spare(self) -> int:
@@ -152,18 +155,18 @@ class Places(Generic[C]):
         now = self.time()
         self._totals.use_seconds += now - entry.lent_at
         entry.task = None
-        look = self._is_usable if self.line.waiters else self._is_clean
+        permits, waiters = self.permits, self.line.waiters
+        look = self._is_usable if waiters else self._is_clean
         try:
             usable = now < entry.fresh_until and look(conn)
         except Exception:  # noqa: BLE001 - it is looked at again, with more care
             usable = False
-        permits, alarm = self.permits, self._reaper.alarm
         if not usable or permits.taken > permits.total:
             self.come_back(entry, now)
-        elif self.line.waiters and self.line.hand(entry):
+        elif waiters and self.line.hand(entry):
             entry.lent_at = now
             self.lent[entry.key] = entry
-        elif now + self._max_idle < alarm.when or entry.expires < alarm.when:
+        elif now < self._reaper.calm_since:
             self._put_aside(entry, now)
         else:  # nearly always
             entry.idle_since = now
@@ -207,8 +210,12 @@ class Places(Generic[C]):
         """Give one of the free permits to a connection that its first holder opens."""
         self.permits.take()
         self._totals.opened += 1
-        now = self.loop.time()
-        return Entry(conn, now, self.limits.expiry(now))
+        return self._new_entry(conn, self.loop.time())
+
+    def _new_entry(self, conn: C, now: float) -> Entry[C]:
+        entry = Entry(conn, now, self.limits.expiry(now))
+        self._reaper.watch(entry)
+        return entry
 
     def close(self, entry: Entry[C], reason: str) -> None:
         """Close an entry that is in no place any more. To be followed by `stir()`."""
@@ -288,7 +295,7 @@ class Places(Generic[C]):
     def opened(self, conn: C, took: float, doubted: bool) -> bool:
         """Give a new connection to the head of the line, if it is of any use."""
         now = self.loop.time()
-        entry = Entry(conn, now, self.limits.expiry(now))
+        entry = self._new_entry(conn, now)
         if doubted:
             entry.fresh_until = -inf
         self._totals.opened += 1
@@ -424,5 +431,5 @@ class Places(Generic[C]):
         if self.home.keep_for_ever(self):
             return
         self.closing = True
-        for entry in [*self.idle, *self.lent.values(), *self.opener.entries()]:
+        for entry in self.entries():
             close_quietly(self._connector, entry.conn)

@@ -1,6 +1,6 @@
 """The pool: what users call, and its lives on one event loop after the other."""
 
-from asyncio import AbstractEventLoop, Future, current_task, get_running_loop
+from asyncio import AbstractEventLoop, Future, get_running_loop
 from contextvars import copy_context
 from dataclasses import replace
 from math import inf
@@ -10,6 +10,7 @@ from typing import Generic, NoReturn, Self
 
 from ._connector import C, Connector, checked
 from ._errors import NotLent, PoolClosed, WrongLoop
+from ._home import current_task
 from ._idle import Entry
 from ._lending import Lending
 from ._limits import Limits, seconds, text, whole
@@ -112,7 +113,8 @@ class Pool(Generic[C]):
             or get_ident() != places.home.thread
             or (task := current_task(places.loop)) is None
         ):
-            places, task = self._serve(get_running_loop()), current_task()
+            places = self._serve(get_running_loop())
+            task = current_task(places.loop)
         if timeout is not ...:
             seconds("timeout", timeout)
         now = places.time()

@@ -5,6 +5,8 @@ nothing to await. It sleeps until the next thing is due, and an abandoned pool c
 """
 
 import asyncio
+from collections.abc import Iterable
+from math import inf
 from typing import Generic, Protocol
 
 from ._alarm import Alarm, weakly
@@ -25,6 +27,10 @@ class Owner(Protocol[C]):
         """How many there are above `min_size`: so many may be closed for being idle."""
         ...
 
+    def entries(self) -> Iterable[Entry[C]]:
+        """All entries, wherever they are."""
+        ...
+
     def close(self, entry: Entry[C], reason: str, /) -> None:
         """Close an entry that was taken."""
         ...
@@ -41,11 +47,17 @@ class Reaper(Generic[C]):
         self._loop = loop
         self._owner = owner
         self._max_idle = max_idle
-        self.alarm = Alarm(loop, weakly(self.reap))
+        self._alarm = Alarm(loop, weakly(self.reap))
+        # What becomes idle from then on is due when the alarm has gone off: nothing need be noted.
+        self.calm_since = inf
+
+    def watch(self, entry: Entry[C]) -> None:
+        """Note that there is this entry, so that its expiry is not missed, wherever it is then."""
+        self._wake_at(entry.expires)
 
     def expect(self, entry: Entry[C]) -> None:
         """Note that this entry has just become idle."""
-        self.alarm.at(min(entry.idle_since + self._max_idle, entry.expires))
+        self._wake_at(entry.idle_since + self._max_idle)
 
     def reap(self) -> None:
         """Close what is due, the longest idle first, and sleep until the next is."""
@@ -58,11 +70,15 @@ class Reaper(Generic[C]):
                 idle.remove(entry)
                 owner.close(entry, "max_idle")
         owner.stir()
-        for entry in idle:
-            self.alarm.at(entry.expires)
-            if owner.spare > 0:
-                self.alarm.at(entry.idle_since + self._max_idle)
+        due = [entry.expires for entry in owner.entries() if entry.expires > now]
+        if owner.spare > 0:
+            due += [entry.idle_since + self._max_idle for entry in idle]
+        self._wake_at(min(due, default=inf))
+
+    def _wake_at(self, when: float) -> None:
+        self._alarm.at(when)
+        self.calm_since = self._alarm.when - self._max_idle
 
     def stop(self) -> None:
         """Sleep for good."""
-        self.alarm.cancel()
+        self._alarm.cancel()

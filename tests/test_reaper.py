@@ -170,3 +170,31 @@ async def test_a_pool_that_is_dropped_open_can_be_collected_although_its_timer_r
     del pool
     gc.collect()
     assert gone() is None
+
+
+async def test_the_expiry_of_a_connection_is_kept_though_it_was_lent_when_the_reaper_looked(
+    make_pool,
+):
+    pool, connector = make_pool(max_idle=None)
+    first = await pool.acquire()
+    await asyncio.sleep(1000)  # lifetimes differ by 360 at most
+    second = await pool.acquire()
+    await pool.release(first)
+    await asyncio.sleep(2600)
+    assert connector.live == {second}
+    await pool.release(second)
+    assert pool.stats().idle == 1
+    await asyncio.sleep(1000)
+    assert pool.stats().closed == {"max_lifetime": 2}
+
+
+async def test_a_connection_returned_when_nothing_was_idle_goes_at_max_idle(make_pool):
+    pool, _ = make_pool(max_lifetime=None)
+    for _ in range(3):
+        conn = await pool.acquire()
+        await asyncio.sleep(1000)
+        await pool.release(conn)
+        await asyncio.sleep(299.9)
+        assert pool.stats().idle == 1
+        await asyncio.sleep(0.2)
+        assert pool.stats().size == 0
