@@ -17,12 +17,16 @@ from ._rounds import Show
 @contextmanager
 def progress(console: Console, sizes: int, rounds: int) -> Generator[Show]:
     """Show how far it is, on a terminal."""
+    if (
+        not console.is_terminal
+    ):  # where rich before version 15 says something even if it is disabled
+        yield lambda _size, _number: None
+        return
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
         refresh_per_second=2,  # it takes its time from what is measured
         transient=True,
     )

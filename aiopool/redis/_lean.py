@@ -21,9 +21,8 @@ from ._ledger import noteworthy
 from ._packing import packed
 from ._wire import INCOMPLETE, TimeIsUp, Wire
 
-# So many bytes may be on their way to a peer that does not read them; with more, who writes is to wait.
-# Half of what transports call too much, so that none does in vain.
-UNREAD = 32768
+# Commands longer than this may not be sent in one go, and then there is something to wait for.
+SHORT = 32768
 
 # What is replaced here. A class that has its own of any of these is left as it is.
 REPLACED = (
@@ -91,7 +90,7 @@ class Lean(Accountable):
             or self.health_check_interval
             or (transport := writer.transport).is_closing()
             or (command := packed(args, self.encoder)) is None
-            or len(command) > UNREAD
+            or len(command) > SHORT
         ):
             return False
         try:
@@ -125,8 +124,10 @@ class Lean(Accountable):
             return
         names, self._packed = self._packed, []
         self._note(names)
-        if transport.get_write_buffer_size() > UNREAD:
-            await self._write([], check_health=False)  # which waits
+        if transport.get_write_buffer_size():
+            # It is not all sent: the peer is slow, or it is uvloop before 0.23, which sends later. Then
+            # redis-py's way is to wait, if for a turn of the loop only.
+            await self._write([], check_health=False)
 
     # ---- reading -----------------------------------------------------------------------------
 
