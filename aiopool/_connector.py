@@ -52,4 +52,7 @@ def checked(connector: Connector[C]) -> Connector[C]:
         if name in {"is_usable", "close"} and iscoroutinefunction(method):
             msg = f"connector.{name}() must be a plain function: nobody would await it"
             raise TypeError(msg)
+    if not callable(getattr(connector, "is_clean", connector.is_usable)):
+        msg = f"connector.is_clean must be a method, not {getattr(connector, 'is_clean')!r}"  # noqa: B009 - it need not be there
+        raise TypeError(msg)
     return connector

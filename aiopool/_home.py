@@ -9,13 +9,17 @@ from time import monotonic
 from typing import Any
 from weakref import WeakSet
 
-# Gives the task that a loop is running. `asyncio.current_task` does the same, but before CPython 3.12 it
-# is a function in Python round this look-up.
-current_task: "Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]" = (
-    asyncio.current_task
-)
-if sys.version_info < (3, 12):
-    current_task = getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009 - types know nothing of it
+# What tells, in no time, that one is in a loop that was met before: the running loop itself. Before CPython
+# 3.12 to ask for it is a system call, for it looks whether the process has forked; there it is the thread.
+# In that thread, while a task of the loop is the current one, no other loop can run (unless the loop has
+# moved to another thread since: see `Home.settle`). And `asyncio.current_task` is there a function in
+# Python round a look-up.
+current_task: "Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]"
+whereabouts: Callable[[], object]
+if sys.version_info >= (3, 12):
+    current_task, whereabouts = asyncio.current_task, asyncio.get_running_loop
+else:
+    current_task, whereabouts = getattr(asyncio.tasks, "_current_tasks").get, get_ident  # noqa: B009 - types don't know it
 
 # What a forked child has inherited: kept, because a finaliser that closes such a connection would do
 # it by way of the event loop's selector, which parent and child share.
@@ -25,17 +29,21 @@ _inherited: list[object] = []
 class Home:
     """The loop that runs now, with what tells it from others."""
 
-    __slots__ = ("__weakref__", "loop", "pid", "thread", "time")
+    __slots__ = ("__weakref__", "loop", "pid", "time", "whereabouts")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         # asyncio's own method does no more than this; a loop with another clock has its own.
-        self.time = monotonic if type(loop).time is asyncio.BaseEventLoop.time else loop.time
+        usual = type(loop).time is asyncio.BaseEventLoop.time and "time" not in vars(loop)
+        self.time = monotonic if usual else loop.time
         self.pid = os.getpid()
-        # Whoever is in this thread, while a task of the loop is the current one, is in the loop. To know
-        # it so takes less time than to ask for the running loop, a system call on CPython 3.11.
-        self.thread: int | None = get_ident()
+        self.whereabouts: object = None  # those inside of the loop; None in a forked child
+        self.settle()
         _homes.add(self)
+
+    def settle(self) -> None:
+        """Note where the loop runs. To be called in it, where it is not met as it was before."""
+        self.whereabouts = whereabouts()
 
     @property
     def alive(self) -> bool:
@@ -66,7 +74,7 @@ _homes: WeakSet[Home] = WeakSet()
 def _after_fork() -> None:
     """Have the child ask which loop runs: it has the parent's thread and current task, but no loop."""
     for home in _homes:
-        home.thread = None
+        home.whereabouts = None
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

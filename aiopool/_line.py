@@ -51,8 +51,8 @@ class Line(Generic[C]):
 
     def outnumbers(self, others: int) -> bool:
         """Whether more than so many wait. Takes no longer than to count to that number."""
-        if len(self.waiters) <= others:
-            return False
+        if len(self.waiters) <= others or others < 0:
+            return others < 0
         waiting = (waiter for waiter in self.waiters if not waiter.done())
         return next(islice(waiting, others, None), None) is not None
 

@@ -99,8 +99,8 @@ class Places(Generic[C]):
     def crowded(self) -> bool:
         """Whether `max_waiting` callers wait already for what is lent."""
         most = self.limits.max_waiting
-        return most is not None and len(self.line) >= most + max(
-            0, self.permits.total - len(self.lent)
+        return most is not None and self.line.outnumbers(
+            most - 1 + max(0, self.permits.total - len(self.lent))
         )
 
     # ---- moves -------------------------------------------------------------------------------

@@ -4,13 +4,12 @@ from asyncio import AbstractEventLoop, Future, get_running_loop
 from contextvars import copy_context
 from dataclasses import replace
 from math import inf
-from threading import get_ident
 from types import EllipsisType
 from typing import Generic, NoReturn, Self
 
 from ._connector import C, Connector, checked
 from ._errors import NotLent, PoolClosed, WrongLoop
-from ._home import current_task
+from ._home import current_task, whereabouts
 from ._idle import Entry
 from ._lending import Lending
 from ._limits import Limits, seconds, text, whole
@@ -110,7 +109,7 @@ class Pool(Generic[C]):
         places = self._serving
         if (
             places is None
-            or get_ident() != places.home.thread
+            or whereabouts() != places.home.whereabouts
             or (task := current_task(places.loop)) is None
         ):
             places = self._serve(get_running_loop())
@@ -173,7 +172,9 @@ class Pool(Generic[C]):
         """
         places = self._places
         if (
-            places is None or get_ident() != places.home.thread or current_task(places.loop) is None
+            places is None
+            or whereabouts() != places.home.whereabouts
+            or current_task(places.loop) is None
         ) and (places is None or places.loop is not get_running_loop()):
             self._refuse(conn)
         if not places.take_back(conn) and self._severed.pop(id(conn), None) is None:
@@ -319,6 +320,7 @@ class Pool(Generic[C]):
     def _serve(self, loop: AbstractEventLoop) -> Places[C]:
         """Begin a life on this loop, unless it goes on already; not if closed or on another loop."""
         if self._serving is not None and self._serving.loop is loop:
+            self._serving.home.settle()
             return self._serving
         if self._closed:
             msg = f"{self!r} is closed"

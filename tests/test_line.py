@@ -179,6 +179,19 @@ async def test_a_cancelled_waiter_is_out_of_the_line_when_its_task_has_run(make_
     assert pool.stats().waiting == 0
 
 
+async def test_a_cancelled_waiter_keeps_nobody_out(make_pool):
+    pool, _ = make_pool(max_size=1, max_waiting=1)
+    conn = await pool.acquire()
+    waiters = [asyncio.create_task(pool.acquire())]
+    await turns(2)
+    waiters[0].cancel()
+    acquiring = pool.acquire()
+    acquiring.send(None)  # before the cancelled one has heard of it
+    acquiring.close()
+    await turns(2)
+    await pool.release(conn)
+
+
 async def test_who_waits_is_kept_alive_by_the_line_alone():
     ended = []
 

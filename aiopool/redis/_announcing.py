@@ -1,5 +1,6 @@
 """Releases told to the listeners of redis-py's `AsyncAfterConnectionReleasedEvent`."""
 
+from asyncio import get_running_loop
 from math import inf
 from types import CoroutineType
 from typing import Any
@@ -28,7 +29,8 @@ class AnnouncingCore(RedisCore):
     def release(self, conn: Accountable) -> "CoroutineType[Any, Any, None]":
         """As `Pool.release`."""
         places = self._places
-        entry = None if places is None else places.lent.get(id(conn))
+        here = places is not None and places.loop is get_running_loop()
+        entry = places.lent.get(id(conn)) if places is not None and here else None
         # What a listener itself lends and gives back is announced to nobody, or it would never end.
         if entry is not None and not announcing.get() and _listened_to(self._dispatcher):
             conn.released = True

@@ -1,16 +1,29 @@
 """redis-py's client without what most of a command's time goes to."""
 
 from collections.abc import Awaitable
-from functools import lru_cache
 from inspect import isawaitable
 from time import monotonic
 from typing import Any, cast
 
+import redis.asyncio.client
 from redis.asyncio import Redis
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.observability.providers import get_observability_instance
 
 from ._connection import Accountable
+from ._lean import is_redis_pys
+
+_theirs = cast("Any", Redis)  # not typed
+
+# Theirs, of a version of which the ways are known, if nobody has put something round it: libraries that
+# trace commands do.
+_known: Any = _theirs.execute_command
+if not is_redis_pys(_known, redis.asyncio.client.__file__):
+    _known = None
+
+# Before commands of this name redis-py sends others.
+_HIMPORT = "HIMPORT"
+_TAKES_SEVERAL = frozenset([_HIMPORT, _HIMPORT.encode()])
 
 
 class Client(Redis):
@@ -21,22 +34,25 @@ class Client(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """As redis-py's."""
+        name = args[0]
         if (
-            self.single_connection_client
+            _theirs.execute_command is not _known
+            or self.single_connection_client
             or NEVER_DECODE in options
             or EMPTY_RESPONSE in options
-            or _takes_several(args[0])
+            or not isinstance(name, (str, bytes))
+            or name[: len(_HIMPORT)].upper() in _TAKES_SEVERAL
             or get_observability_instance().is_enabled()
         ):
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # not typed
         pool = self.connection_pool
-        conn = cast("Accountable", await pool.get_connection())  # type: ignore[no-untyped-call]  # likewise
+        conn = cast("Any", await pool.get_connection())  # type: ignore[no-untyped-call]  # likewise
         try:
             try:
-                if not conn.send_now(args):
+                if not (isinstance(conn, Accountable) and conn.send_now(args)):
                     await conn.send_command(*args)
                 reply = await conn.read_response()
-                callback = self.response_callbacks.get(args[0])
+                callback = self.response_callbacks.get(name)
                 if callback is None:
                     return reply
                 options.pop("keys", None)  # for redis-py's cache
@@ -48,12 +64,12 @@ class Client(Redis):
             await pool.release(conn)
 
     async def _after(
-        self, error: Exception, conn: Accountable, args: tuple[Any, ...], options: dict[str, Any]
+        self, error: Exception, conn: Any, args: tuple[Any, ...], options: dict[str, Any]
     ) -> Any:
         """Do what redis-py does after this error of the first try."""
         first: list[Exception] = [error]
         del error  # or, when raised again, it would refer to itself by way of this frame
-        started = monotonic()
+        started = monotonic()  # for telemetry, which is off
         again = cast("Any", self._send_command_parse_response)  # pyright: ignore[reportUnknownMemberType] - not typed
 
         def attempt() -> Any:
@@ -62,13 +78,6 @@ class Client(Redis):
             return again(conn, args[0], *args, **options)
 
         def failed(error: Exception, failures: int) -> Awaitable[None]:
-            # It takes any connection of redis-py's.
-            return self._close_connection(cast("Any", conn), error, failures, started, args[0])
+            return self._close_connection(conn, error, failures, started, args[0])
 
         return await conn.retry.call_with_retry(attempt, failed, with_failure_count=True)
-
-
-@lru_cache(maxsize=1024)
-def _takes_several(name: object) -> bool:
-    """Whether redis-py sends others before a command of this name."""
-    return str(name).upper().removeprefix("B'").lstrip().startswith("HIMPORT")

@@ -23,6 +23,9 @@ from ._at_once import at_once
 from ._ledger import Ledger, Words, noteworthy
 from ._push import only_pushes
 
+# redis-py has no word for it.
+CLOSED = "Connection closed while a command was to be written."
+
 # More unread bytes than these are not looked at: they can't be told to be push messages only.
 PEEK_LIMIT = 65536
 
@@ -55,6 +58,15 @@ class Accountable(AbstractConnection):
         self._packed.append(noteworthy(args))
         return packed
 
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+        """As redis-py's. If one of them can't be packed, none is sent."""
+        try:
+            packed: list[bytes] = super().pack_commands(commands)
+        except BaseException:
+            self._packed = []
+            raise
+        return packed
+
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
     ) -> None:
@@ -77,8 +89,7 @@ class Accountable(AbstractConnection):
             if self._writer is not None or not _says_closed(error):
                 raise
             self._lost = True
-            msg = "Connection closed while a command was to be written."  # redis-py has no word for it
-            raise RedisConnectionError(msg) from error
+            raise RedisConnectionError(CLOSED) from error
 
     def _note(self, packed: list[Words | None]) -> None:
         if not packed:  # bytes that were packed elsewhere

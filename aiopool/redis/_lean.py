@@ -9,20 +9,25 @@ class, is not as it is known here: see `is_known()` and `Wire.of()`.
 import asyncio
 from collections.abc import Iterable
 from functools import lru_cache
+from types import CoroutineType, FunctionType
 from typing import Any, cast
 
+import redis.asyncio.connection
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ExecAbortError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ._connection import Accountable
+from ._connection import CLOSED, Accountable
 from ._ledger import noteworthy
 from ._packing import packed
 from ._wire import INCOMPLETE, TimeIsUp, Wire
 
 # Commands longer than this may not be sent in one go, and then there is something to wait for.
 SHORT = 32768
+
+# The versions of redis-py whose ways are known here. A test has digests of all that is replaced.
+KNOWN = "8.1."
 
 # What is replaced here. A class that has its own of any of these is left as it is.
 REPLACED = (
@@ -41,11 +46,20 @@ REPLACED = (
 _PLAIN = frozenset([bytes, str, int, float, bool, type(None), dict, set])
 
 
+def is_redis_pys(function: object, file: str | None) -> bool:
+    """Whether it is a function out of this file of redis-py's, of a known version, and nothing round it."""
+    return (
+        redis.__version__.startswith(KNOWN)
+        and isinstance(function, FunctionType)
+        and function.__code__.co_filename == file
+    )
+
+
 def is_known(connection_class: type[AbstractConnection]) -> bool:
     """Whether connections of this class do in redis-py's way what is replaced here."""
     return all(
-        name in vars(AbstractConnection)
-        and getattr(connection_class, name) is vars(AbstractConnection)[name]
+        is_redis_pys(getattr(connection_class, name, None), redis.asyncio.connection.__file__)
+        and getattr(connection_class, name) is vars(AbstractConnection).get(name)
         for name in REPLACED
     )
 
@@ -65,6 +79,20 @@ class Lean(Accountable):
             self._wire = None
             await super().connect_check_health(check_health, retry_socket_connect)
             self._wire = Wire.of(self._writer, self._reader, self._parser)
+
+    def disconnect(self, *args: Any, **kwargs: Any) -> "CoroutineType[Any, Any, None]":
+        """As redis-py's."""
+        self._cut()
+        return super().disconnect(*args, **kwargs)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._cut()
+        super().abort()
+
+    def _cut(self) -> None:
+        """Forget the wire, which may hold an error that holds the connection."""
+        self._wire = self._active_read_timeout = None
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -89,8 +117,7 @@ class Lean(Accountable):
             or self._wire is None
             or self.health_check_interval
             or (transport := writer.transport).is_closing()
-            or (command := packed(args, self.encoder)) is None
-            or len(command) > SHORT
+            or (command := packed(args, self.encoder, SHORT)) is None
         ):
             return False
         try:
@@ -110,23 +137,27 @@ class Lean(Accountable):
             or self._wire is None
             or not isinstance(command, list)
             or (check_health and self.health_check_interval)
-            or (transport := writer.transport).is_closing()
         ):
             await super().send_packed_command(command, check_health)
             return
+        transport = writer.transport
+        if transport.is_closing():
+            self._packed = []
+            await self._write([], check_health=False)  # in which redis-py finds the words
+            await self.disconnect(nowait=True)
+            raise RedisConnectionError(CLOSED)
         try:
-            if len(command) == 1:
-                transport.write(command[0])
-            else:
-                transport.writelines(command)
+            # Not writelines(): before CPython 3.12.9 and 3.13.2 that knows no high-water mark, and
+            # before 3.13.10 it breaks the event loop on a connection that has failed.
+            transport.write(command[0] if len(command) == 1 else b"".join(command))
         except Exception:  # noqa: BLE001 - redis-py will come to know it in its own way
             await super().send_packed_command(command, check_health)
             return
         names, self._packed = self._packed, []
         self._note(names)
-        if transport.get_write_buffer_size():
-            # It is not all sent: the peer is slow, or it is uvloop before 0.23, which sends later. Then
-            # redis-py's way is to wait, if for a turn of the loop only.
+        if transport.is_closing() or transport.get_write_buffer_size():
+            # It has failed; or not all is sent, as the peer is slow, or since uvloop before 0.23 sends
+            # in the next turn only. redis-py waits, or finds the words.
             await self._write([], check_health=False)
 
     # ---- reading -----------------------------------------------------------------------------
@@ -143,10 +174,10 @@ class Lean(Accountable):
         wire = self._wire
         if (
             wire is None
-            or self._writer is None
             or disable_decoding
             or push_request
             or timeout is not None
+            or not disconnect_on_error  # a reply that is given to who is cancelled then would be lost
         ):
             return await super().read_response(
                 disable_decoding,
@@ -155,19 +186,19 @@ class Lean(Accountable):
                 push_request=push_request,
             )
         try:
-            reply = wire.parsed()
-            if reply is INCOMPLETE and wire.quiet:
+            reply = wire.arrived()
+            if reply is INCOMPLETE and not wire.over:
                 self._active_read_timeout = wire  # type: ignore[assignment]  # for redis-py to change it
                 reply = await wire.reply(self.socket_timeout)
             if type(reply) not in _PLAIN:
-                reply = await self._handled(reply)
+                reply = await self._handled(reply, wire)
         except BaseException as error:
-            if disconnect_on_error:
-                await self.disconnect(nowait=True)
+            reply = None  # it may be the error, which would refer to itself by way of this frame
+            await self.disconnect(nowait=True)
             self._tell(error)
             raise
-        if reply is INCOMPLETE:  # what there is, redis-py's parser will find in the stream
-            return await super().read_response(disconnect_on_error=disconnect_on_error)
+        if reply is INCOMPLETE:  # for it is over, of which redis-py tells
+            return await super().read_response()
         if self.health_check_interval:
             now = asyncio.get_running_loop().time()
             self.next_health_check = now + self.health_check_interval
@@ -180,17 +211,22 @@ class Lean(Accountable):
         self.ledger.answered(well=True)
         return reply
 
-    async def _handled(self, reply: Any) -> Any:
-        """Handle a push message, after which the reply is `INCOMPLETE`, and raise what is to be raised."""
+    async def _handled(self, reply: Any, wire: Wire) -> Any:
+        """Handle the push messages before a reply, and raise an error that ends the connection."""
         parser: Any = self._parser
         # redis-py's name for a class that hiredis has had since 3.2.
-        push = getattr(parser, "_hiredis_PushNotificationType", None)
-        if push is not None and isinstance(reply, push):
+        push = getattr(parser, "_hiredis_PushNotificationType", ())
+        while isinstance(reply, push):
             await parser.handle_push_response(reply)
-            return INCOMPLETE
+            reply = wire.arrived()
+            if reply is INCOMPLETE and not wire.over:
+                reply = await wire.reply_in_the_same_time()
         first = cast("object", reply[0] if reply and type(reply) is list else reply)
         if isinstance(first, RedisConnectionError):
-            raise first
+            try:
+                raise first
+            finally:
+                del first, reply  # as above
         return cast("Any", reply)
 
     def _tell(self, error: BaseException) -> None:

@@ -39,15 +39,22 @@ _NOTEWORTHY = (
     _STAINS | _OF_TRANSACTIONS | {"SELECT"} | frozenset(first for first, _ in _STAINS_OF_TWO_WORDS)
 )
 
+# Names of commands are remembered up to this length. What is longer is no name, but a command in one
+# string, perhaps with a password in it.
+LONGEST_NAME = 64
+
 Words = tuple[str, ...]  # the first three words of a noteworthy command
 
 
 def noteworthy(args: Sequence[object]) -> Words | None:
     """Give what of this command the ledger wants to know, or None: a reply is to come, no more."""
-    if not _may_matter(args[0]):
+    name = args[0]
+    usual = isinstance(name, (str, bytes)) and len(name) <= LONGEST_NAME
+    if not (_may_matter(name) if usual else _may_matter.__wrapped__(name)):
         return None
     words = [*_text(args[0]).split(), *(_text(arg) for arg in args[1:3])]
-    return words[0].upper(), *words[1:3]
+    first, *others = words or [""]
+    return first.upper(), *others[:2]
 
 
 class Ledger:
@@ -109,4 +116,6 @@ def _may_matter(name: object) -> bool:
 
 
 def _text(arg: object) -> str:
-    return arg.decode("latin-1") if isinstance(arg, bytes) else str(arg)
+    if isinstance(arg, (bytes, bytearray)):
+        return arg.decode("latin-1")
+    return arg.tobytes().decode("latin-1") if isinstance(arg, memoryview) else str(arg)

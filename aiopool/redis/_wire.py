@@ -1,7 +1,6 @@
 """Where the bytes of a connection arrive.
 
-Together with `_connection` this is the one place that touches redis-py's and asyncio's private parts:
-those that `Wire.of()` asks for, which a test watches.
+Of asyncio's and redis-py's private parts it touches those that `Wire.of()` asks for.
 """
 
 import asyncio
@@ -14,6 +13,11 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA as INCOMPLETE
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aiopool._alarm import Alarm, weakly
+
+from ._at_once import at_once
+
+# How much of what has arrived is taken at a time: all, as good as always.
+MOST = 1 << 24
 
 __all__ = ["INCOMPLETE", "TimeIsUp", "Wire"]
 
@@ -42,7 +46,7 @@ class Wire(asyncio.Protocol):
         self._alarm = Alarm(loop, weakly(self._ring))
         self._deadline = inf
         self._waiting: asyncio.Future[Any] | None = None
-        self._over = False  # nothing more will arrive
+        self.over = False  # nothing more will arrive
         writer.transport.set_protocol(self)
 
     @classmethod
@@ -66,14 +70,24 @@ class Wire(asyncio.Protocol):
     @property
     def quiet(self) -> bool:
         """Whether nothing has arrived that was not read, neither bytes nor the end."""
-        return not (self._over or self._stream._buffer or self._hiredis.has_data())  # noqa: SLF001 - see above
+        return not (self.over or self._stream._buffer or self._hiredis.has_data())  # noqa: SLF001 - see above
 
-    def parsed(self) -> Any:
-        """Take a reply that came with the one before it, else `INCOMPLETE`."""
-        return self._hiredis.gets()
+    def arrived(self) -> Any:
+        """Take a reply that is here, else `INCOMPLETE`.
+
+        Raises:
+            Exception: What hiredis raises: these bytes are no reply.
+
+        """
+        reply = self._hiredis.gets()
+        if reply is INCOMPLETE and self._stream._buffer:  # noqa: SLF001 - see above
+            # What arrived while nobody waited. There is something, so it does not suspend.
+            self._hiredis.feed(at_once(self._stream.read(MOST)))
+            reply = self._hiredis.gets()
+        return reply
 
     def reply(self, timeout: float | None) -> "asyncio.Future[Any]":
-        """Wait for the next reply, while all is quiet.
+        """Wait for the next reply, where none is here and there will be one.
 
         Args:
             timeout: For so many seconds; None waits for ever.
@@ -85,10 +99,14 @@ class Wire(asyncio.Protocol):
             Exception: What hiredis raises: these bytes are no reply.
 
         """
+        self.reschedule(None if timeout is None else self._time() + timeout)
+        return self.reply_in_the_same_time()
+
+    def reply_in_the_same_time(self) -> "asyncio.Future[Any]":
+        """Wait for another reply, before the deadline of the one before."""
         if (before := self._waiting) is not None and not before.done():
             msg = "another task waits for a reply on this connection already"
             raise RuntimeError(msg)
-        self.reschedule(None if timeout is None else self._time() + timeout)
         waiting: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
         self._waiting = waiting
         return waiting
@@ -125,6 +143,7 @@ class Wire(asyncio.Protocol):
             self._hiredis.feed(data)
             reply = self._hiredis.gets()
         except Exception as error:  # noqa: BLE001 - it is for who waits
+            del waiting  # or the error would refer to itself by way of this frame
             self._fail(error)
             return
         if reply is not INCOMPLETE:
@@ -133,14 +152,14 @@ class Wire(asyncio.Protocol):
 
     def eof_received(self) -> bool | None:
         """Take in that the peer will send nothing more."""
-        self._over = True
+        self.over = True
         keep_open = self._protocol.eof_received()
         self._fail(RedisConnectionError("Connection closed by server."))  # redis-py's words
         return keep_open
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take in the end."""
-        self._over = True
+        self.over = True
         self._protocol.connection_lost(exc)
         self._fail(exc or RedisConnectionError("Connection closed by server."))
 

@@ -30,7 +30,7 @@ OF_THE_POOL = {
     "RedisConnector.is_clean": 1,
     "Lean.may_be_put_aside": 1,
     "Lean._is_in_order": 2,
-    "Wire.quiet": 3,  # and before it waits
+    "Wire.quiet": 2,
     "Ledger.clean": 2,
 }
 OF_THE_CONNECTION = {
@@ -38,8 +38,9 @@ OF_THE_CONNECTION = {
     "noteworthy": 1,
     "Ledger.sent": 1,
     "Lean.read_response": 2,  # it suspends once
-    "Wire.parsed": 1,
+    "Wire.arrived": 1,
     "Wire.reply": 1,
+    "Wire.reply_in_the_same_time": 1,
     "Wire.reschedule": 1,
     "Wire.data_received": 1,
     "Ledger.answered": 1,

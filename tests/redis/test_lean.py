@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import inspect
 import textwrap
 import threading
+import weakref
+from functools import partial
 
 import pytest
+import redis
 import redis.asyncio.connection as theirs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,14 +26,16 @@ from redis.exceptions import (
     BusyLoadingError,
     DataError,
     InvalidResponse,
+    RedisError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from servers import HIREDIS, PYTHON, STRICT, Talker, eventually
+from servers import HIREDIS, PYTHON, STRICT, Talker, eventually, wait_blocking
 
 from aiopool import RedisPool
-from aiopool.redis._lean import REPLACED, Lean, accountable, is_known
+from aiopool.redis import _ledger, _packing
+from aiopool.redis._lean import KNOWN, REPLACED, Lean, accountable, is_known
 
 PUSH = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$3\r\nkey\r\n"
 WIRED = {"protocol": 3, **HIREDIS}
@@ -106,6 +112,32 @@ def test_redis_py_does_what_is_replaced_as_it_did(function):
     )
 
 
+def test_the_installed_version_of_redis_py_is_known():
+    assert redis.__version__.startswith(KNOWN), (
+        f"see whether redis-py {redis.__version__} does what is replaced as {KNOWN}x did: until then its "
+        "connections and its client go its own, slower, way"
+    )
+
+
+def test_an_unknown_version_of_redis_py_goes_its_own_way(monkeypatch):
+    class Own(Connection):
+        pass
+
+    monkeypatch.setattr(redis, "__version__", "8.9.0")
+    assert not is_known(Own)
+    assert not issubclass(accountable(Own), Lean)
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_what_somebody_has_put_round_redis_pys_methods_stays(monkeypatch, name):
+    class Own(Connection):
+        pass
+
+    function = getattr(AbstractConnection, name)
+    monkeypatch.setattr(AbstractConnection, name, partial(function))
+    assert not is_known(Own)
+
+
 def test_all_that_is_replaced_is_watched():
     watched = {function.__qualname__ for function in DIGESTS}
     assert {f"AbstractConnection.{name}" for name in REPLACED} <= watched
@@ -162,7 +194,22 @@ arguments = st.one_of(
     st.binary().map(bytearray),
     st.binary().map(memoryview),
 )
-names = st.sampled_from(["GET", "config get", b"CLIENT SETINFO", b"SET", " ACL  WHOAMI ", "grüße"])
+names = st.one_of(
+    st.sampled_from(
+        [
+            "GET",
+            "config get",
+            b"CLIENT SETINFO",
+            b"SET",
+            " ACL  WHOAMI ",
+            "grüße",
+            "SET key " + "x" * 100,
+        ]
+    ),
+    st.text(min_size=1),
+    st.binary(),
+    st.binary(min_size=1).map(bytearray),
+)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
@@ -189,13 +236,42 @@ async def test_arguments_that_redis_py_does_not_send_are_refused_in_its_words(se
         assert pool.stats().opened == 1
 
 
-async def test_an_encoder_of_the_users_own_is_asked(server):
-    class Shouting(Encoder):
+async def test_an_encoder_of_the_users_own_is_asked_for_names_too(server):
+    class Renaming(Encoder):
         def encode(self, value):
-            return super().encode(value.upper() if isinstance(value, str) else value)
+            value = super().encode(value)
+            return {b"X-ECHO": b"ECHO", b"word": b"WORD"}.get(value, value)
 
-    async with RedisPool(server.url, encoder_class=Shouting, **STRICT, **WIRED) as pool:
-        assert await pool.client().echo("word") == b"WORD"
+    async with RedisPool(server.url, encoder_class=Renaming, **STRICT, **WIRED) as pool:
+        assert await pool.client().execute_command("X-ECHO", "word") == b"WORD"
+
+
+def test_no_command_is_remembered_only_names():
+    conn = accountable(Connection)()
+    secret = "AUTH default " + "s3cret" * 20
+    caches = (_packing._head, _ledger._may_matter)
+    before = [cache.cache_info().currsize for cache in caches]
+    conn.pack_command(secret)
+    assert [cache.cache_info().currsize for cache in caches] == before
+
+
+async def test_a_pipeline_that_can_t_be_packed_leaves_no_debt(server):
+    async with RedisPool(server.url, max_size=1, **STRICT, **WIRED) as pool:
+        client = pool.client()
+        pipeline = client.pipeline(transaction=False).get("key").set("key", object())
+        with pytest.raises(DataError):
+            await pipeline.execute()
+        assert await client.pipeline(transaction=False).get("key").execute() == [None]
+        assert (pool.stats().opened, pool.stats().idle) == (1, 1)
+
+
+async def test_a_long_command_is_not_packed_twice(server, monkeypatch):
+    encoded = []
+    encode = Encoder.encode
+    monkeypatch.setattr(Encoder, "encode", lambda *args: encoded.append(1) or encode(*args))
+    async with RedisPool(server.url, max_size=1, **STRICT, **WIRED) as pool:
+        await pool.client().execute_command("DEL", *[b"x" * 100] * 10_000)
+    assert len(encoded) < 11_000
 
 
 async def send(conn, *, times, size):
@@ -228,6 +304,32 @@ async def test_small_commands_without_end_wait_for_the_peer_too(deaf):
         deaf.listening.clear()
         with pytest.raises(RedisTimeoutError, match=r"^Timeout writing to socket$"):
             await send(conn, times=100_000, size=1000)
+
+
+async def test_pipelines_without_end_wait_for_the_peer_too(deaf):
+    async with lean(deaf.url, socket_timeout=0.3) as conn:
+        deaf.listening.clear()
+        packed = conn.pack_commands([("SET", "key", b"x" * 10_000)] * 10)
+        with pytest.raises(RedisTimeoutError, match=r"^Timeout writing to socket$"):
+            await send_packed(conn, packed, times=1000)
+
+
+async def send_packed(conn, packed, *, times):
+    for _ in range(times):
+        await conn.send_packed_command(packed)
+
+
+@pytest.mark.parametrize("size", [1, 7000])
+async def test_a_write_that_fails_is_an_error_at_once_and_harms_nobody_else(server, talker, size):
+    async with lean(talker.url) as conn:
+        talker.reset()
+        wait_blocking(lambda: talker.open == 0, "it is reset")
+        with pytest.raises(RedisConnectionError):  # the loop has not heard of the reset
+            await send(conn, times=100, size=size)
+        assert not conn.is_connected
+        for _ in range(10):  # on sockets of the same number
+            async with asyncio.timeout(2), RedisPool(server.url, max_size=3) as pool:
+                assert await pool.warm(3) == 3
 
 
 @pytest.mark.parametrize("chunks", [1, 3])
@@ -344,6 +446,22 @@ async def test_two_who_read_at_once_are_told_so(talker):
             await first
 
 
+async def test_a_reply_given_to_who_is_cancelled_is_not_lost_if_the_connection_stays(talker):
+    talker.mute.set()
+    async with lean(talker.url) as conn:
+        for word in ("first", "second"):
+            await conn.send_command("ECHO", word)
+        reading = asyncio.create_task(conn.read_response(disconnect_on_error=False))
+        await asyncio.sleep(0)
+        feed = conn._writer.transport.get_protocol().data_received
+        feed(b"$5\r\nfirst\r\n")
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        feed(b"$6\r\nsecond\r\n")
+        assert [await conn.read_response() for _ in range(2)] == [b"first", b"second"]
+
+
 @pytest.mark.parametrize("size", [0, 1, 5999, 6001, 70_000, 1_000_000])
 async def test_values_of_any_size_come_back_as_they_were(server, size):
     value = bytes(range(256)) * (size // 256 + 1)
@@ -383,6 +501,19 @@ async def test_push_messages_between_replies_are_handled_and_are_no_replies(talk
         assert await reading == b"word"
         assert heard == [[b"invalidate", [b"key"]]] * 2
         assert conn.may_be_lent()
+
+
+async def test_push_messages_give_no_more_time(talker):
+    talker.mute.set()
+    async with lean(talker.url, socket_timeout=0.5) as conn:
+        await conn.send_command("ECHO", "word")
+        reading = asyncio.create_task(conn.read_response())
+        await asyncio.sleep(0.3)
+        talker.say(PUSH)
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(RedisTimeoutError):
+            await reading
+        assert asyncio.get_running_loop().time() - begun < 0.4
 
 
 async def test_errors_are_raised_and_those_that_end_a_connection_end_it(talker):
@@ -490,6 +621,59 @@ async def test_an_error_of_a_command_holds_nothing_when_it_was_caught(server):
         of_ours = [f for f in frames if f.f_globals["__name__"].startswith("aiopool")]
         assert of_ours
         assert not [f for f in of_ours if caught.value in f.f_locals.values()]
+
+
+@pytest.mark.parametrize("reply", [b"no reply\r\n", b"-LOADING wait\r\n", b"-ERR no\r\n"])
+async def test_an_error_goes_when_it_was_caught(talker, reply):
+    talker.pong = reply
+    gc.collect()
+    gc.disable()
+    try:
+        async with lean(talker.url) as conn:
+            await conn.send_command("PING")
+            try:
+                await conn.read_response()
+            except RedisError as error:
+                gone = weakref.ref(error)
+            await asyncio.sleep(0)  # till then the loop knows what has woken this task
+            assert gone() is None
+    finally:
+        gc.enable()
+
+
+async def test_what_is_put_round_redis_pys_client_is_called(server, monkeypatch):
+    async with RedisPool(server.url, **STRICT, **WIRED) as pool:
+        client = pool.client()
+        execute, seen = Redis.execute_command, []
+
+        async def traced(self, *args, **options):
+            seen.append(args)
+            return await execute(self, *args, **options)
+
+        await client.set("key", "value")
+        monkeypatch.setattr(Redis, "execute_command", traced)
+        assert await client.get("key") == b"value"
+        assert await pool.client().get("key") == b"value"
+        assert seen == [("GET", "key")] * 2
+
+
+async def test_a_pool_that_lends_other_connections_has_a_client_too(server):
+    class Other(RedisPool):
+        async def get_connection(self, *_args, **_options):
+            return await theirs_of(server)
+
+        async def release(self, connection):
+            await connection.disconnect()
+
+    pool = Other(server.url)
+    assert await pool.client().echo("word") == b"word"
+    await pool.aclose()
+
+
+async def theirs_of(server):
+    conn = Connection(port=server.port)
+    await conn.connect()
+    return conn
 
 
 async def test_commands_whose_replies_are_not_to_be_decoded_are_not(server):
