@@ -269,3 +269,43 @@ def test_a_child_may_close_a_pool_that_it_never_used():
 
         in_child(check)
         runner.run(pool.aclose())
+
+
+def test_a_loop_that_has_moved_to_another_thread_is_still_told_from_others():
+    pool = Pool(FakeConnector())
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(pool.warm(1))
+    busy, done = threading.Event(), threading.Event()
+
+    async def block() -> None:
+        async with pool.connection():
+            busy.set()
+            done.wait()  # so that a task of this loop is the current one
+
+    async def intrude() -> None:
+        with pytest.raises(WrongLoop):
+            await pool.acquire()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=[block()])
+    thread.start()
+    try:
+        busy.wait()
+        asyncio.run(intrude())
+    finally:
+        done.set()
+        thread.join()
+    loop.run_until_complete(pool.aclose())
+    loop.close()
+
+
+def test_a_clock_put_into_the_loop_is_the_pools_clock_too():
+    loop = asyncio.new_event_loop()
+    loop.time = lambda: 42.0
+
+    async def use() -> None:
+        async with Pool(FakeConnector()) as pool, pool.connection():
+            (holder,) = pool.holders()
+            assert (holder.since, holder.age) == (42.0, 0.0)
+
+    loop.run_until_complete(use())
+    loop.close()

@@ -325,7 +325,7 @@ async def test_a_write_that_fails_is_an_error_at_once_and_harms_nobody_else(serv
         talker.reset()
         wait_blocking(lambda: talker.open == 0, "it is reset")
         with pytest.raises(RedisConnectionError):  # the loop has not heard of the reset
-            await send(conn, times=100, size=size)
+            await conn.send_command("ECHO", "x" * size)
         assert not conn.is_connected
         for _ in range(10):  # on sockets of the same number
             async with asyncio.timeout(2), RedisPool(server.url, max_size=3) as pool:
