@@ -1,6 +1,6 @@
 """The kit of the walk-through: a feature is used once on redis-py's pool and once on another one."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,7 +81,7 @@ class Walk:
     """Features, each with the pools on which it is tried."""
 
     def __init__(self) -> None:
-        self.steps: list[Any] = []  # for pytest: the step, redis-py's pool, and the other one
+        self.steps: list[Any] = []  # for pytest: the step, and redis-py's pool before the others
 
     def feature(self, function: Feature) -> Feature:
         """Add what all of redis-py's pools have."""
@@ -122,9 +122,16 @@ class Walk:
 
         return add
 
-    def _add(self, name: str, step: Step, reference: Any, *others: Any) -> None:
-        for other in others:
-            self.steps.append(pytest.param(step, reference, other, id=f"{name}-{other.__name__}"))
+    def _add(self, name: str, step: Step, *pools: Any) -> None:
+        self.steps.append(pytest.param(step, pools, id=name))
+
+
+async def agree(step: Step, pools: Sequence[Any], server: Server) -> None:
+    """Use a feature on all of these pools: each is to tell what the first one tells."""
+    first, *others = pools
+    told = await transcript(step, first, server)
+    for other in others:
+        assert await transcript(step, other, server) == told, f"on {other.__name__}"
 
 
 async def transcript(step: Step, pool_class: Any, server: Server) -> object:
