@@ -24,6 +24,7 @@ class Stats:
     checking: int
     """Long-idle connections whose health is being checked."""
     waiting: int
+    """Callers in line. One that is cancelled leaves it when its task runs."""
 
     acquired: int
     """Successful `acquire()` calls."""

@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.observability.providers import get_observability_instance
 
-from ._connection import Accountable
 from ._lean import is_redis_pys
 
 _theirs = cast("Any", Redis)  # not typed
@@ -49,7 +48,8 @@ class Client(Redis):
         conn = cast("Any", await pool.get_connection())  # type: ignore[no-untyped-call]  # likewise
         try:
             try:
-                if not (isinstance(conn, Accountable) and conn.send_now(args)):
+                send_now = getattr(conn, "send_now", None)  # the pool may lend others than its own
+                if send_now is None or not send_now(args):
                     await conn.send_command(*args)
                 reply = await conn.read_response()
                 callback = self.response_callbacks.get(name)

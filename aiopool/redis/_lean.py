@@ -214,8 +214,8 @@ class Lean(Accountable):
     async def _handled(self, reply: Any, wire: Wire) -> Any:
         """Handle the push messages before a reply, and raise an error that ends the connection."""
         parser: Any = self._parser
-        # redis-py's name for a class that hiredis has had since 3.2.
-        push = getattr(parser, "_hiredis_PushNotificationType", ())
+        # redis-py's name for a class that hiredis has had since 3.2, else None.
+        push = getattr(parser, "_hiredis_PushNotificationType", None) or ()
         while isinstance(reply, push):
             await parser.handle_push_response(reply)
             reply = wire.arrived()
