@@ -10,7 +10,7 @@ from .words import count, significant, times
 # What goes into the main table: scenarios, and which of their cases (None: all).
 _MAIN: Mapping[str, set[str] | None] = {
     "lend": {"1 task", "1,000 tasks"},
-    "get": {"10 tasks", "100 tasks", "1,000 tasks"},
+    "get": {"1 task", "10 tasks", "100 tasks", "1,000 tasks"},
     "mixed": {"100 tasks"},
     "burst": None,
     "cancelled": None,

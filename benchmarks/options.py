@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure how fast aiopool is beside other pools and clients. Starts a "
-        "redis-server of its own. Without arguments it takes a quarter of an hour, and replaces the "
+        "redis-server of its own. Without arguments it takes ten minutes or more, and replaces the "
         "results and plots in docs/benchmarks.",
         epilog="Exit code: 0 if all is well, 1 if a contender failed or --compare found something "
         "slower, 2 if what was asked for can't be done.",
