@@ -166,7 +166,7 @@ def test_a_bad_url_is_told_in_one_line_without_the_password(url):
 
 def test_a_password_that_the_server_repeats_is_not_shown():
     text = "unknown command 'HELLO', with args beginning with:\n'AUTH' 's3/cret' s3%2Fcret"
-    assert demo._without_password(text, "redis://:s3%2Fcret@localhost") == (
+    assert demo.without_password(text, "redis://:s3%2Fcret@localhost") == (
         "unknown command 'HELLO', with args beginning with: 'AUTH' '***' ***"
     )
 

@@ -15,8 +15,7 @@ from ._play import play
 from ._pool import make_pool
 from ._report import Report
 from ._server import fake_server
-from ._url import BadUrl
-from ._url import without_password as _without_password
+from ._url import BadUrl, without_password
 
 
 def run(*, url: str | None, seed: int, seconds: float, quiet: bool, json_file: str | None) -> int:
@@ -34,7 +33,7 @@ def run(*, url: str | None, seed: int, seconds: float, quiet: bool, json_file: s
             if json_file is not None:
                 print(json.dumps(asdict(report), indent=2), file=output)
     except (RedisError, OSError, BadUrl) as error:
-        print(f"aiopool demo: {_without_password(str(error), url)}", file=sys.stderr)  # noqa: T201 - a command talks
+        print(f"aiopool demo: {without_password(str(error), url)}", file=sys.stderr)  # noqa: T201 - a command talks
         return 2
     except KeyboardInterrupt:
         print("aiopool demo: interrupted", file=sys.stderr)  # noqa: T201 - a command talks

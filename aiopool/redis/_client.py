@@ -48,7 +48,7 @@ class Client(Redis):
         conn = cast("Any", await pool.get_connection())  # type: ignore[no-untyped-call]  # likewise
         try:
             try:
-                send_now = getattr(conn, "send_now", None)  # the pool may lend others than its own
+                send_now = getattr(conn, "send_now", None)  # which not all that a pool lends has
                 if send_now is None or not send_now(args):
                     await conn.send_command(*args)
                 reply = await conn.read_response()

@@ -46,10 +46,6 @@ class Accountable(AbstractConnection):
         self._look = _blind
         super().__init__(*args, **kwargs)  # pyright: ignore[reportUnknownMemberType] - typed in parts
 
-    def send_now(self, args: tuple[Any, ...], /) -> bool:  # noqa: ARG002 - see `Lean`
-        """Write a command at once; false if that can't be done, and nothing has been done."""
-        return False
-
     # ---- the account -------------------------------------------------------------------------
 
     def pack_command(self, *args: Any) -> list[bytes]:

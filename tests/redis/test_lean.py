@@ -43,8 +43,9 @@ WIRED = {"protocol": 3, **HIREDIS}
 
 @contextlib.asynccontextmanager
 async def lean(url, **keywords):
-    """Lend a connection that goes straight to the wire."""
+    """Lend a connection that goes straight to the wire. If a test hangs, it fails."""
     async with (
+        asyncio.timeout(20),
         RedisPool(url, max_size=1, **STRICT, **WIRED, **keywords) as pool,
         pool.connection() as conn,
     ):
