@@ -4,12 +4,14 @@ from ._connector import Connector
 from ._errors import NotLent, PoolClosed, PoolError, PoolTimeout, TooManyWaiters, WrongLoop
 from ._pool import Pool
 from ._stats import Holder, Stats
+from .redis._pipelined import PipelinedRedis
 from .redis._pool import RedisPool
 
 __all__ = [
     "Connector",
     "Holder",
     "NotLent",
+    "PipelinedRedis",
     "Pool",
     "PoolClosed",
     "PoolError",

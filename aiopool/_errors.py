@@ -1,5 +1,7 @@
 """What aiopool raises. Each class answers one question: who has to do something about it?"""
 
+from copy import copy
+
 
 class PoolError(Exception):
     """The base of all errors that a pool raises itself (a failed connect raises its own)."""
@@ -23,3 +25,16 @@ class NotLent(PoolError, ValueError):
 
 class WrongLoop(PoolError):
     """The pool belongs to another event loop, which is still open."""
+
+
+def likeness(error: Exception) -> Exception:
+    """Copy an error if its class lets itself be copied.
+
+    Tasks that raise the same object would find their tracebacks and contexts mixed up in it.
+    """
+    try:
+        made = copy(error)
+    except Exception:  # noqa: BLE001 - it runs a constructor of somebody else's
+        return error
+    made.__cause__, made.__context__ = error.__cause__, error.__context__
+    return made.with_traceback(error.__traceback__)

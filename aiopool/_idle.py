@@ -4,9 +4,17 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from math import inf
-from typing import Any, Generic
+from typing import Generic, Protocol
 
 from ._connector import C
+
+
+class Named(Protocol):
+    """Who has a connection: a task, or something else with a name."""
+
+    def get_name(self) -> str:
+        """Tell the name."""
+        ...
 
 
 class Entry(Generic[C]):
@@ -41,7 +49,7 @@ class Entry(Generic[C]):
         self.fresh_until = expires
         self.lent_at = 0.0
         self.checked_at = 0.0
-        self.task: asyncio.Task[Any] | None = None  # who has it
+        self.task: Named | None = None  # who has it
         self.where: str | None = None
 
     def condemn(self, reason: str) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from copy import copy
 from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
@@ -12,6 +11,7 @@ from typing import Generic
 
 from ._alarm import Alarm, weakly
 from ._connector import C
+from ._errors import likeness
 from ._idle import Entry
 
 # A place in the line. Its result is the entry handed over, or None when its time was up.
@@ -101,7 +101,7 @@ class Line(Generic[C]):
         self._alarm.cancel()
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_exception(_likeness(error))
+                waiter.set_exception(likeness(error))
 
     def _expire(self) -> None:
         waiters, early, now = self.waiters, self._early, self._loop.time()
@@ -122,16 +122,3 @@ class Line(Generic[C]):
 
 def _ring(expire: Callable[[], None], _kept_alive: object) -> None:
     expire()
-
-
-def _likeness(error: Exception) -> Exception:
-    """Copy an error if its class lets itself be copied.
-
-    Tasks that raise the same object would find their tracebacks and contexts mixed up in it.
-    """
-    try:
-        likeness = copy(error)
-    except Exception:  # noqa: BLE001 - it runs a constructor of somebody else's
-        return error
-    likeness.__cause__, likeness.__context__ = error.__cause__, error.__context__
-    return likeness.with_traceback(error.__traceback__)

@@ -133,7 +133,7 @@ class Pool(Generic[C]):
             finally:
                 self._totals.wait_seconds += places.time() - now
             if entry is None:
-                self._give_up(places, timeout)
+                raise self._time_is_up(places, f"no connection within {timeout:g} s")
         entry.task = task
         if self._limits.leak_after is not None:
             entry.where = caller()
@@ -153,14 +153,16 @@ class Pool(Generic[C]):
         if (handed := places.line.leave(waiter)) is not None and places.home.alive:
             places.take_back(handed.conn)
 
-    def _give_up(self, places: Places[C], timeout: float | None) -> NoReturn:
+    def _time_is_up(self, places: Places[C], what: str) -> Exception:
         self._totals.timed_out += 1
         if places.listener is not None:
             places.listener.timed_out()
-        msg = self._explain(f"no connection within {timeout:g} s")
+        msg = self._explain(what)
         if (error := places.opener.last_error) is not None:
             msg += f"; the last opening failed: {self._policy.name_error(error)}"
-        raise self._policy.timeout_error(msg) from error
+        made = self._policy.timeout_error(msg)
+        made.__cause__ = error
+        return made
 
     async def release(self, conn: C) -> None:
         """Give a connection back. Never suspends, so no cancellation can interrupt it.

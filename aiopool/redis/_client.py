@@ -20,6 +20,12 @@ _known: Any = _theirs.execute_command
 if not is_redis_pys(_known, redis.asyncio.client.__file__):
     _known = None
 
+
+def is_redis_pys_way() -> bool:
+    """Whether redis-py would execute a command as is known here."""
+    return _theirs.execute_command is _known
+
+
 # Before commands of this name redis-py sends others.
 _HIMPORT = "HIMPORT"
 _TAKES_SEVERAL = frozenset([_HIMPORT, _HIMPORT.encode()])

@@ -40,7 +40,7 @@ class Accountable(AbstractConnection):
         self.token: TokenInterface | None = None  # what it has authenticated with, or better
         self.released = False  # and nobody was told yet
         self._lost = False  # the peer has ended the last session, or could not be reached
-        self._discarded = False
+        self.discarded = False  # by the pool, for good
         self._pid = os.getpid()
         self._packed: list[Words | None] = []  # made into bytes, but not sent yet
         self._look = _blind
@@ -225,12 +225,12 @@ class Accountable(AbstractConnection):
 
     def discard(self) -> None:
         """Abort it for good: a holder under whom it is closed must not connect it again."""
-        self._discarded = True
+        self.discarded = True
         self.retry.update_retries(0)  # they would be in vain
         self.abort()
 
     def _refuse_if_discarded(self) -> None:
-        if self._discarded:
+        if self.discarded:
             msg = "The pool has closed this connection."
             raise RedisConnectionError(msg)
 

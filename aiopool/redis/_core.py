@@ -2,12 +2,15 @@
 
 from asyncio import current_task, get_running_loop
 from collections.abc import Callable, Collection
+from copy import deepcopy
 from types import EllipsisType
 from typing import Any
 
+from redis.asyncio.retry import Retry
 from redis.exceptions import MaxConnectionsError
 
 from aiopool._errors import WrongLoop
+from aiopool._home import whereabouts
 from aiopool._idle import Entry
 from aiopool._places import Places
 from aiopool._pool import Pool
@@ -22,7 +25,7 @@ class RedisCore(Pool[Accountable]):
 
     def __init__(self, connector: RedisConnector, policy: RedisPolicy, **options: Any) -> None:
         super().__init__(connector, **options)
-        self._policy = policy
+        self._policy = self._redis_policy = policy
         self._opened_by_hand = False
 
     # ---- closing -------------------------------------------------------------------------------
@@ -71,6 +74,42 @@ class RedisCore(Pool[Accountable]):
         if places.listener is not None:
             places.listener.acquired(0.0)
         return entry.conn
+
+    # ---- lanes ---------------------------------------------------------------------------------
+
+    def places(self) -> Places[Accountable]:
+        """Give the life on the loop that runs now, begun if there is none.
+
+        Raises:
+            PoolClosed: The pool was closed.
+            WrongLoop: It is in use on another event loop.
+
+        """
+        return self._serve(get_running_loop())
+
+    def is_here(self, places: Places[Accountable]) -> bool:
+        """Whether this life is the present one, and on the loop that runs now; false if in doubt."""
+        return places is self._serving and whereabouts() == places.home.whereabouts
+
+    def lent_to_a_lane(self, places: Places[Accountable], waited: float) -> None:
+        """Count a connection that a lane has got, after so many seconds in the line."""
+        self._totals.acquired += 1
+        self._totals.wait_seconds += waited
+        if places.listener is not None:
+            places.listener.acquired(waited)
+
+    def time_is_up(self, places: Places[Accountable], what: str) -> Exception:
+        """Make the error of a command that has waited in vain."""
+        return self._time_is_up(places, what)
+
+    def closed_error(self) -> Exception:
+        """Make the error of a command that comes too late."""
+        return self._policy.closed_error(f"{self!r} was closed")
+
+    @property
+    def retry(self) -> Retry:
+        """A copy of the retry policy of all connections."""
+        return deepcopy(self._redis_policy.retry)
 
     # ---- all connections -----------------------------------------------------------------------
 

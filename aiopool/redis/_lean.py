@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ._connection import CLOSED, Accountable
 from ._ledger import noteworthy
 from ._packing import packed
-from ._wire import INCOMPLETE, TimeIsUp, Wire
+from ._wire import INCOMPLETE, Reader, TimeIsUp, Wire
 
 # Commands longer than this may not be sent in one go, and then there is something to wait for.
 SHORT = 32768
@@ -43,7 +43,7 @@ REPLACED = (
 
 # hiredis gives errors among its values, to be raised, and pushes, to be handled: in types that it makes
 # of none of these.
-_PLAIN = frozenset([bytes, str, int, float, bool, type(None), dict, set])
+PLAIN = frozenset([bytes, str, int, float, bool, type(None), dict, set])
 
 
 def is_redis_pys(function: object, file: str | None) -> bool:
@@ -68,7 +68,7 @@ class Lean(Accountable):
     """As `Accountable`, to be mixed into classes that are known."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._wire: Wire | None = None  # of a session of which the parts are known
+        self.wire: Wire | None = None  # of a session of which the parts are known
         super().__init__(*args, **kwargs)
 
     async def connect_check_health(
@@ -76,9 +76,9 @@ class Lean(Accountable):
     ) -> None:
         """As redis-py's, whose handshake goes its own way."""
         if not self.is_connected:
-            self._wire = None
+            self.wire = None
             await super().connect_check_health(check_health, retry_socket_connect)
-            self._wire = Wire.of(self._writer, self._reader, self._parser)
+            self.wire = Wire.of(self._writer, self._reader, self._parser)
 
     def disconnect(self, *args: Any, **kwargs: Any) -> "CoroutineType[Any, Any, None]":
         """As redis-py's."""
@@ -92,7 +92,26 @@ class Lean(Accountable):
 
     def _cut(self) -> None:
         """Forget the wire, which may hold an error that holds the connection."""
-        self._wire = self._active_read_timeout = None
+        self.wire = self._active_read_timeout = None
+
+    # ---- lanes -------------------------------------------------------------------------------
+
+    @property
+    def transport(self) -> asyncio.WriteTransport:
+        """That of the present session; there must be one."""
+        assert self._writer is not None  # noqa: S101 - for the type checkers
+        return self._writer.transport
+
+    def read_by(self, reader: Reader | None) -> None:
+        """Have another read all that arrives, in its own time, until this is called with None."""
+        self._active_read_timeout = reader  # type: ignore[assignment]  # for redis-py to change it
+        if self.wire is not None:
+            self.wire.read_by(reader)
+
+    async def handle_push(self, push: list[Any]) -> None:
+        """Handle a push message in redis-py's way."""
+        parser: Any = self._parser
+        await parser.handle_push_response(push)
 
     # ---- writing -----------------------------------------------------------------------------
 
@@ -114,7 +133,7 @@ class Lean(Accountable):
         writer = self._writer
         if (
             writer is None
-            or self._wire is None
+            or self.wire is None
             or self.health_check_interval
             or (transport := writer.transport).is_closing()
             or (command := packed(args, self.encoder, SHORT)) is None
@@ -134,7 +153,7 @@ class Lean(Accountable):
         writer = self._writer
         if (
             writer is None
-            or self._wire is None
+            or self.wire is None
             or not isinstance(command, list)
             or (check_health and self.health_check_interval)
         ):
@@ -171,7 +190,7 @@ class Lean(Accountable):
         push_request: bool | None = False,
     ) -> Any:
         """As redis-py's."""
-        wire = self._wire
+        wire = self.wire
         if (
             wire is None
             or disable_decoding
@@ -190,13 +209,17 @@ class Lean(Accountable):
             if reply is INCOMPLETE and not wire.over:
                 self._active_read_timeout = wire  # type: ignore[assignment]  # for redis-py to change it
                 reply = await wire.reply(self.socket_timeout)
-            if type(reply) not in _PLAIN:
+            if type(reply) not in PLAIN:
                 reply = await self._handled(reply, wire)
         except BaseException as error:
             reply = None  # it may be the error, which would refer to itself by way of this frame
             await self.disconnect(nowait=True)
-            self._tell(error)
-            raise
+            if (
+                not isinstance(error, Exception)
+                or (told := self.in_redis_pys_words(error)) is error
+            ):
+                raise
+            raise told from told.__cause__
         if reply is INCOMPLETE:  # for it is over, of which redis-py tells
             return await super().read_response()
         if self.health_check_interval:
@@ -213,11 +236,8 @@ class Lean(Accountable):
 
     async def _handled(self, reply: Any, wire: Wire) -> Any:
         """Handle the push messages before a reply, and raise an error that ends the connection."""
-        parser: Any = self._parser
-        # redis-py's name for a class that hiredis has had since 3.2, else None.
-        push = getattr(parser, "_hiredis_PushNotificationType", None) or ()
-        while isinstance(reply, push):
-            await parser.handle_push_response(reply)
+        while isinstance(reply, wire.push_type):
+            await self.handle_push(reply)
             reply = wire.arrived()
             if reply is INCOMPLETE and not wire.over:
                 reply = await wire.reply_in_the_same_time()
@@ -229,17 +249,20 @@ class Lean(Accountable):
                 del first, reply  # as above
         return cast("Any", reply)
 
-    def _tell(self, error: BaseException) -> None:
-        """Raise the error that redis-py makes of one that ended a read, if it makes another of it."""
+    def in_redis_pys_words(self, error: Exception) -> Exception:
+        """Give the error that redis-py makes of one that ended a read, often the same."""
         if isinstance(error, (TimeIsUp, TimeoutError)):  # the latter if it is TCP that gave up
-            msg = f"Timeout reading from {self._host_error()}"
-            raise RedisTimeoutError(msg) from None
+            return RedisTimeoutError(f"Timeout reading from {self._host_error()}")
         if isinstance(error, OSError):
             self._lost = True
-            msg = f"Error while reading from {self._host_error()} : {error.args}"
-            raise RedisConnectionError(msg) from error
+            made = RedisConnectionError(
+                f"Error while reading from {self._host_error()} : {error.args}"
+            )
+            made.__cause__ = error
+            return made
         if isinstance(error, RedisConnectionError):
             self._lost = error.status_code is None  # else it is what the server has replied
+        return error
 
     # ---- looking -----------------------------------------------------------------------------
 
@@ -252,7 +275,7 @@ class Lean(Accountable):
         return self._is_in_order() or super().may_be_put_aside()
 
     def _is_in_order(self) -> bool:
-        writer, wire = self._writer, self._wire
+        writer, wire = self._writer, self.wire
         return (
             writer is not None
             and wire is not None

@@ -50,7 +50,7 @@ def noteworthy(args: Sequence[object]) -> Words | None:
     """Give what of this command the ledger wants to know, or None: a reply is to come, no more."""
     name = args[0]
     usual = isinstance(name, (str, bytes)) and len(name) <= LONGEST_NAME
-    if not (_may_matter(name) if usual else _may_matter.__wrapped__(name)):
+    if not (may_matter(name) if usual else may_matter.__wrapped__(name)):
         return None
     words = [*_text(args[0]).split(), *(_text(arg) for arg in args[1:3])]
     first, *others = words or [""]
@@ -110,7 +110,8 @@ class Ledger:
 
 
 @lru_cache(maxsize=1024)
-def _may_matter(name: object) -> bool:
+def may_matter(name: object) -> bool:
+    """Whether a command of this name may be noteworthy."""
     words = _text(name).split(maxsplit=1)
     return not words or words[0].upper() in _NOTEWORTHY
 

@@ -17,8 +17,16 @@ from ._ledger import LONGEST_NAME
 CUTOFF = 6000
 
 
-def packed(args: Sequence[object], encoder: Any, most: int = sys.maxsize) -> bytes | None:
-    """Pack a command into one chunk of so many bytes at most, or None if redis-py shall do it.
+def packed(
+    args: Sequence[object], encoder: Any, most: int = sys.maxsize, longest: int = CUTOFF
+) -> bytes | None:
+    """Pack a command into one chunk, or None if redis-py shall do it.
+
+    Args:
+        args: Its words; all but the first may be of any type that redis-py sends.
+        encoder: The connection's.
+        most: How many bytes they may have in all.
+        longest: How many each may have.
 
     Raises:
         redis.exceptions.DataError: An argument is of a type that redis-py does not send.
@@ -41,7 +49,7 @@ def packed(args: Sequence[object], encoder: Any, most: int = sys.maxsize) -> byt
             if not isinstance(value, bytes):
                 return None
         size += (length := len(value))
-        if length > CUTOFF or size > most:
+        if length > longest or size > most:
             return None
         parts.append(b"$%d\r\n%b\r\n" % (length, value))
     return b"".join(parts)

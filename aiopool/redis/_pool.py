@@ -27,6 +27,7 @@ from ._connector import RedisConnector
 from ._core import RedisCore
 from ._lean import accountable
 from ._options import address, checked_class, checked_retry, default_retry, explained, from_url
+from ._pipelined import PipelinedRedis
 from ._policy import RedisPolicy
 from ._recorder import Recorder
 from ._streaming import renew_from
@@ -220,6 +221,21 @@ class RedisPool(ConnectionPool):
                 msg = f"client() takes no {name!r}, which concerns connections: give it to the pool"
                 raise TypeError(msg)
         return Client(connection_pool=self, **kwargs)
+
+    def pipelined(
+        self, *, lanes: int = 1, max_in_flight: int = 10_000, share_scripts: bool = True
+    ) -> PipelinedRedis:
+        """Make a client whose commands share few connections with those of all other tasks.
+
+        Args:
+            lanes: See `PipelinedRedis`, as for the others.
+            max_in_flight: Likewise.
+            share_scripts: Likewise.
+
+        """
+        return PipelinedRedis(
+            self, lanes=lanes, max_in_flight=max_in_flight, share_scripts=share_scripts
+        )
 
     # ---- lifecycle ---------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ Of asyncio's and redis-py's private parts it touches those that `Wire.of()` asks
 
 import asyncio
 from math import inf
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 from redis._parsers import _AsyncHiredisParser
 from redis._parsers.base import BaseParser
@@ -19,11 +19,34 @@ from ._at_once import at_once
 # How much of what has arrived is taken at a time: all, as good as always.
 MOST = 1 << 24
 
-__all__ = ["INCOMPLETE", "TimeIsUp", "Wire"]
+# redis-py's words.
+ENDED = "Connection closed by server."
+
+__all__ = ["ENDED", "INCOMPLETE", "TimeIsUp", "Wire"]
 
 
 class TimeIsUp(Exception):
     """No reply came in time."""
+
+
+class Reader(Protocol):
+    """Reads many replies, with the wire's parser."""
+
+    def read(self, data: bytes, /) -> None:
+        """Take in bytes."""
+        ...
+
+    def may_write(self) -> None:
+        """Hear that the peer takes bytes again."""
+        ...
+
+    def reschedule(self, when: float | None, /) -> None:
+        """Hear that the time limit is another now."""
+        ...
+
+    def fail(self, error: Exception, /) -> None:
+        """Take in the end."""
+        ...
 
 
 class Wire(asyncio.Protocol):
@@ -42,10 +65,13 @@ class Wire(asyncio.Protocol):
         self._time = loop.time
         self._protocol = cast("asyncio.StreamReaderProtocol", writer.transport.get_protocol())
         self._stream: Any = stream  # asyncio has no public look at what it has buffered
-        self._hiredis: Any = getattr(parser, "_reader")  # noqa: B009 - redis-py's parser would wait for the stream
+        self.hiredis: Any = getattr(parser, "_reader")  # noqa: B009 - redis-py's parser would wait for the stream
+        # redis-py's name for the class of push messages, which hiredis has had since 3.2.
+        self.push_type: Any = getattr(parser, "_hiredis_PushNotificationType", None) or ()
         self._alarm = Alarm(loop, weakly(self._ring))
         self._deadline = inf
         self._waiting: asyncio.Future[Any] | None = None
+        self._reader: Reader | None = None  # instead of those who wait for one reply
         self.over = False  # nothing more will arrive
         writer.transport.set_protocol(self)
 
@@ -70,7 +96,13 @@ class Wire(asyncio.Protocol):
     @property
     def quiet(self) -> bool:
         """Whether nothing has arrived that was not read, neither bytes nor the end."""
-        return not (self.over or self._stream._buffer or self._hiredis.has_data())  # noqa: SLF001 - see above
+        return not (self.over or self._stream._buffer or self.hiredis.has_data())  # noqa: SLF001 - see above
+
+    def read_by(self, reader: Reader | None) -> None:
+        """Have another read all that arrives, until this is called with None."""
+        if reader is not None and self._stream._buffer:  # noqa: SLF001 - see above
+            self.hiredis.feed(at_once(self._stream.read(MOST)))
+        self._reader = reader
 
     def arrived(self) -> Any:
         """Take a reply that is here, else `INCOMPLETE`.
@@ -79,11 +111,11 @@ class Wire(asyncio.Protocol):
             Exception: What hiredis raises: these bytes are no reply.
 
         """
-        reply = self._hiredis.gets()
+        reply = self.hiredis.gets()
         if reply is INCOMPLETE and self._stream._buffer:  # noqa: SLF001 - see above
             # What arrived while nobody waited. There is something, so it does not suspend.
-            self._hiredis.feed(at_once(self._stream.read(MOST)))
-            reply = self._hiredis.gets()
+            self.hiredis.feed(at_once(self._stream.read(MOST)))
+            reply = self.hiredis.gets()
         return reply
 
     def reply(self, timeout: float | None) -> "asyncio.Future[Any]":
@@ -126,6 +158,8 @@ class Wire(asyncio.Protocol):
             self._alarm.at(self._deadline)
 
     def _fail(self, error: Exception) -> None:
+        if (reader := self._reader) is not None:
+            reader.fail(error)
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.done():
             waiting.set_exception(error)
@@ -134,14 +168,17 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes."""
+        if (reader := self._reader) is not None:
+            reader.read(data)
+            return
         waiting = self._waiting
         if waiting is None or waiting.done():  # done: who waited was cancelled
             self._waiting = None
             self._protocol.data_received(data)
             return
         try:
-            self._hiredis.feed(data)
-            reply = self._hiredis.gets()
+            self.hiredis.feed(data)
+            reply = self.hiredis.gets()
         except Exception as error:  # noqa: BLE001 - it is for who waits
             del waiting  # or the error would refer to itself by way of this frame
             self._fail(error)
@@ -154,14 +191,14 @@ class Wire(asyncio.Protocol):
         """Take in that the peer will send nothing more."""
         self.over = True
         keep_open = self._protocol.eof_received()
-        self._fail(RedisConnectionError("Connection closed by server."))  # redis-py's words
+        self._fail(RedisConnectionError(ENDED))
         return keep_open
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take in the end."""
         self.over = True
         self._protocol.connection_lost(exc)
-        self._fail(exc or RedisConnectionError("Connection closed by server."))
+        self._fail(exc or RedisConnectionError(ENDED))
 
     def pause_writing(self) -> None:
         """Pass it on."""
@@ -170,3 +207,5 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Pass it on."""
         self._protocol.resume_writing()
+        if (reader := self._reader) is not None:
+            reader.may_write()
