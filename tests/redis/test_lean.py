@@ -50,7 +50,7 @@ async def lean(url, **keywords):
         pool.connection() as conn,
     ):
         assert isinstance(conn, Lean)
-        assert conn._wire is not None
+        assert conn.wire is not None
         yield conn
 
 
@@ -179,7 +179,7 @@ async def test_parsers_in_python_go_redis_pys_way(server):
     async with RedisPool(server.url, protocol=3, **STRICT, **PYTHON) as pool:
         async with pool.connection() as conn:
             assert isinstance(conn, Lean)
-            assert conn._wire is None
+            assert conn.wire is None
         assert await pool.client().echo("word") == b"word"
 
 
@@ -250,7 +250,7 @@ async def test_an_encoder_of_the_users_own_is_asked_for_names_too(server):
 def test_no_command_is_remembered_only_names():
     conn = accountable(Connection)()
     secret = "AUTH default " + "s3cret" * 20
-    caches = (_packing._head, _ledger._may_matter)
+    caches = (_packing._head, _ledger.may_matter)
     before = [cache.cache_info().currsize for cache in caches]
     conn.pack_command(secret)
     assert [cache.cache_info().currsize for cache in caches] == before
@@ -426,7 +426,7 @@ async def test_a_cancellation_in_the_very_turn_of_the_reply_or_of_the_timeout_is
             await conn.send_command("ECHO", "word")
             reading = asyncio.create_task(conn.read_response())
             await asyncio.sleep(0)
-            end(conn._wire)
+            end(conn.wire)
             reading.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await reading
