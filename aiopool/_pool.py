@@ -133,7 +133,8 @@ class Pool(Generic[C]):
             finally:
                 self._totals.wait_seconds += places.time() - now
             if entry is None:
-                raise self._time_is_up(places, f"no connection within {timeout:g} s")
+                self._count_timed_out(places)
+                raise self._timeout_error(places, f"no connection within {timeout:g} s")
         entry.task = task
         if self._limits.leak_after is not None:
             entry.where = caller()
@@ -153,10 +154,12 @@ class Pool(Generic[C]):
         if (handed := places.line.leave(waiter)) is not None and places.home.alive:
             places.take_back(handed.conn)
 
-    def _time_is_up(self, places: Places[C], what: str) -> Exception:
+    def _count_timed_out(self, places: Places[C]) -> None:
         self._totals.timed_out += 1
         if places.listener is not None:
             places.listener.timed_out()
+
+    def _timeout_error(self, places: Places[C], what: str) -> Exception:
         msg = self._explain(what)
         if (error := places.opener.last_error) is not None:
             msg += f"; the last opening failed: {self._policy.name_error(error)}"

@@ -98,9 +98,11 @@ class RedisCore(Pool[Accountable]):
         if places.listener is not None:
             places.listener.acquired(waited)
 
-    def time_is_up(self, places: Places[Accountable], what: str) -> Exception:
-        """Make the error of a command that has waited in vain."""
-        return self._time_is_up(places, what)
+    def time_is_up(self, places: Places[Accountable], times: int, what: str) -> Exception:
+        """Make the error of commands that have waited in vain, and count them."""
+        for _ in range(times):
+            self._count_timed_out(places)
+        return self._timeout_error(places, what)
 
     def closed_error(self) -> Exception:
         """Make the error of a command that comes too late."""

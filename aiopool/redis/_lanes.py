@@ -93,13 +93,18 @@ class Lanes:
 
     # ---- from the line to the lanes ----------------------------------------------------------
 
+    @property
+    def _wanted(self) -> bool:
+        """Whether somebody is in the line who was not cancelled."""
+        line = self._line
+        while line and line[0][0].done():
+            line.popleft()
+        return bool(line)
+
     def _flush(self) -> None:
         line = self._line
         now = self._time()
-        while line:
-            if line[0][0].done():
-                line.popleft()
-                continue
+        while self._wanted:
             room = self._max_in_flight - self.in_flight
             lane = self._lane(now) if room > 0 else None
             if lane is None:
@@ -128,6 +133,8 @@ class Lanes:
                 self._leaving.append(lane)
             elif not lane.full and (least is None or len(lane.sent) < len(least.sent)):
                 least = lane
+        if least is not None and not least.sent:
+            return least
         if len(self._open) + len(self._leaving) < self._most and not (self._waiter or self._check):
             return self._another(now) or least
         return least
@@ -158,7 +165,7 @@ class Lanes:
             assert isinstance(error, Exception)  # noqa: S101 - for the type checkers
             self._refuse(error)
         elif (entry := waiter.result()) is not None:
-            if self._line:
+            if self._wanted:
                 self._begin(entry, self._time() - since)
                 self._flush()
             else:
@@ -190,8 +197,11 @@ class Lanes:
             raise
         else:
             self._check = None
-            self._open.append(Lane(self, entry, self._context))
-            self._flush()
+            if self._wanted:
+                self._open.append(Lane(self, entry, self._context))
+                self._flush()
+            else:
+                self.places.take_back(entry.conn)
 
     def _refuse(self, error: Exception) -> None:
         """Send away all who are in the line."""
@@ -228,11 +238,12 @@ class Lanes:
             if lane.is_dead(now):
                 lane.give_up()
         line = self._line
-        error: Exception | None = None
-        while line and (line[0][2] <= now or line[0][0].done()):
-            reply, _, _ = line.popleft()
-            if not reply.done():
-                error = error or self._time_is_up()
+        late: list[Reply] = []
+        while self._wanted and line[0][2] <= now:
+            late.append(line.popleft()[0])
+        if late:
+            error = self._time_is_up(len(late))
+            for reply in late:
                 reply.set_exception(Final(likeness(error)))
         when = min(
             [lane.due() for lane in self._open + self._leaving] + [line[0][2] if line else inf]
@@ -240,12 +251,13 @@ class Lanes:
         if when < inf:
             self.ring_at(when)
 
-    def _time_is_up(self) -> Exception:
-        """Say what there was no room for, or no connection."""
+    def _time_is_up(self, times: int) -> Exception:
+        """Tell so many that there was no room for their commands, or no connection."""
         lanes = len(self._open) + len(self._leaving)
         what = "no connection" if not lanes else f"no room on the {lanes} lanes"
         return self._core.time_is_up(
             self.places,
+            times,
             f"{what} for a command within {self._patience:g} s,"
             f" {self.in_flight} in flight, {len(self._line)} others waiting",
         )

@@ -214,12 +214,14 @@ class Lean(Accountable):
         except BaseException as error:
             reply = None  # it may be the error, which would refer to itself by way of this frame
             await self.disconnect(nowait=True)
-            if (
-                not isinstance(error, Exception)
-                or (told := self.in_redis_pys_words(error)) is error
-            ):
-                raise
-            raise told from told.__cause__
+            if isinstance(error, Exception):
+                told = self.in_redis_pys_words(error)
+                try:
+                    if told is not error:
+                        raise told from told.__cause__
+                finally:
+                    del told  # likewise
+            raise
         if reply is INCOMPLETE:  # for it is over, of which redis-py tells
             return await super().read_response()
         if self.health_check_interval:
