@@ -1,6 +1,6 @@
 """redis-py's client without what most of a command's time goes to."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from time import monotonic
 from typing import Any, cast
@@ -31,6 +31,13 @@ _HIMPORT = "HIMPORT"
 _TAKES_SEVERAL = frozenset([_HIMPORT, _HIMPORT.encode()])
 
 
+async def called(callback: Callable[..., Any], reply: Any, options: dict[str, Any]) -> Any:
+    """Give what a response callback makes of a reply, in redis-py's way."""
+    options.pop("keys", None)  # for redis-py's cache
+    result = callback(reply, **options)
+    return await result if isawaitable(result) else result
+
+
 class Client(Redis):
     """A `Redis` that writes a command and reads its reply in one coroutine, where that is all it takes.
 
@@ -59,11 +66,7 @@ class Client(Redis):
                     await conn.send_command(*args)
                 reply = await conn.read_response()
                 callback = self.response_callbacks.get(name)
-                if callback is None:
-                    return reply
-                options.pop("keys", None)  # for redis-py's cache
-                result = callback(reply, **options)
-                return await result if isawaitable(result) else result
+                return reply if callback is None else await called(callback, reply, options)
             except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
                 return await self._after(error, conn, args, options)
         finally:

@@ -1,6 +1,7 @@
 """The pool proper behind `RedisPool`: what redis-py asks of a pool beyond lending."""
 
-from asyncio import current_task, get_running_loop
+import asyncio
+from asyncio import get_running_loop
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from types import EllipsisType
@@ -10,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.exceptions import MaxConnectionsError
 
 from aiopool._errors import WrongLoop
-from aiopool._home import whereabouts
+from aiopool._home import current_task, whereabouts
 from aiopool._idle import Entry
 from aiopool._places import Places
 from aiopool._pool import Pool
@@ -69,7 +70,7 @@ class RedisCore(Pool[Accountable]):
                 raise MaxConnectionsError(msg)
             entry = places.admit(make())
         places.lend(entry, now)
-        entry.task = current_task()
+        entry.task = asyncio.current_task()
         self._totals.acquired += 1
         if places.listener is not None:
             places.listener.acquired(0.0)
@@ -89,7 +90,11 @@ class RedisCore(Pool[Accountable]):
 
     def is_here(self, places: Places[Accountable]) -> bool:
         """Whether this life is the present one, and on the loop that runs now; false if in doubt."""
-        return places is self._serving and whereabouts() == places.home.whereabouts
+        return (
+            places is self._serving
+            and whereabouts() == places.home.whereabouts
+            and current_task(places.loop) is not None
+        )
 
     def lent_to_a_lane(self, places: Places[Accountable], waited: float) -> None:
         """Count a connection that a lane has got, after so many seconds in the line."""

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from asyncio import CancelledError
 from contextvars import Context
-from inspect import isawaitable
 from typing import Any, cast
 
 from redis import __version__ as version
@@ -16,9 +15,9 @@ from redis.observability.providers import get_observability_instance
 from aiopool._errors import PoolError, likeness
 from aiopool._limits import whole
 
-from ._client import Client, is_redis_pys_way
+from ._client import Client, called, is_redis_pys_way
 from ._core import RedisCore
-from ._lane import Final
+from ._lane import Final, Reply
 from ._lanes import AT_ONCE, Lanes
 from ._lean import KNOWN, Lean, accountable
 from ._packing import packed
@@ -109,11 +108,17 @@ class PipelinedRedis(Client):
         if command is None:
             return await super().execute_command(*args, **options)
         try:
-            return await self._share(command, args[0], options)
+            reply = await self._ask(command)
+            callback = self.response_callbacks.get(args[0])
+            return reply if callback is None else await called(callback, reply, options)
         except Final as wrapper:
             raise wrapper.error from wrapper.error.__cause__
         except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
             return await self._after(error, self._undecided, args, options)
+        except CancelledError:
+            if (lanes := self._lanes) is not None:
+                lanes.withdraw()
+            raise
 
     async def _send_command_parse_response(
         self, conn: Any, command_name: Any, *args: Any, **options: Any
@@ -123,7 +128,9 @@ class PipelinedRedis(Client):
             return await super()._send_command_parse_response(conn, command_name, *args, **options)  # type: ignore[no-untyped-call]  # not typed
         command = self._shareable(self._sharing or await self._learn(), args, options)
         if command is not None:
-            return await self._share(command, command_name, options)
+            reply = await self._ask(command)
+            callback = self.response_callbacks.get(command_name)
+            return reply if callback is None else await called(callback, reply, options)
         pool: Any = self.connection_pool  # typed in parts
         try:
             own = await pool.get_connection()
@@ -142,22 +149,12 @@ class PipelinedRedis(Client):
             return None
         return packed(args, self._encoder, AT_ONCE, AT_ONCE) if sharing.may_share(args) else None
 
-    async def _share(self, command: bytes, name: Any, options: dict[str, Any]) -> Any:
-        """Send a command on a lane, and give what redis-py makes of the reply."""
+    def _ask(self, command: bytes) -> Reply:
+        """Have a command sent on a lane."""
         lanes = self._lanes
         if lanes is None or not self._core.is_here(lanes.places):
             lanes = self._lanes_here()
-        try:
-            reply = await lanes.ask(command)
-        except CancelledError:
-            lanes.withdraw()
-            raise
-        callback = self.response_callbacks.get(name)
-        if callback is None:
-            return reply
-        options.pop("keys", None)  # for redis-py's cache
-        result = callback(reply, **options)
-        return await result if isawaitable(result) else result
+        return lanes.ask(command)
 
     def _lanes_here(self) -> Lanes:
         """Give the lanes in the present life of the pool."""
@@ -211,7 +208,7 @@ class PipelinedRedis(Client):
         sharing = Sharing(scripts=self._share_scripts)
         try:
             commands = await self._undecided.call_with_retry(
-                lambda: self._lanes_here().ask(_COMMAND), try_again, with_failure_count=True
+                lambda: self._ask(_COMMAND), try_again, with_failure_count=True
             )
         except ResponseError as error:
             logger.warning(

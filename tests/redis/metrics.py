@@ -56,6 +56,11 @@ class Telemetry:
         found = {p.attributes["db.client.connection.state"]: p.value for p in points}
         return found.get("idle", 0), found.get("used", 0)
 
+    def operations(self) -> dict[str, int]:
+        """Tell how often each command was timed."""
+        points = self._points("db.client.operation.duration", None)
+        return {point.attributes["db.operation.name"]: point.count for point in points}
+
     def histogram(self, metric_name: str, pool_name: str) -> Any:
         (point,) = self._points(metric_name, pool_name)
         return point

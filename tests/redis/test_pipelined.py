@@ -1,0 +1,405 @@
+"""The pipelined client at home in redis-py: parsers, tracers, telemetry, tokens, loops; and what shares."""
+
+import asyncio
+import contextlib
+import logging
+from functools import wraps
+
+import pytest
+import redis
+from metrics import Telemetry
+from redis.asyncio import Connection, Redis
+from redis.auth.token import SimpleToken
+from servers import HIREDIS, STRICT, Server, eventually, version
+
+from aiopool import PipelinedRedis, RedisPool, WrongLoop
+
+
+@pytest.fixture
+async def client(pool):
+    return pool.pipelined()
+
+
+async def many(client: Redis, number: int = 300) -> list[bytes]:
+    """Have so many tasks ask at once, each for a word of its own."""
+    words = [b"%d" % n for n in range(number)]
+    assert await asyncio.gather(*(client.echo(word) for word in words)) == words
+    return words
+
+
+# ---- connections ---------------------------------------------------------------------------------
+
+
+async def test_many_tasks_make_do_with_one_connection(client, server: Server):
+    await many(client)
+    assert len(server.clients()) == 1
+
+
+async def test_more_lanes_are_more_connections_and_no_more(pool, server: Server):
+    client = pool.pipelined(lanes=3)
+
+    async def ask(number: int) -> None:
+        for turn in range(20):
+            word = b"%d.%d" % (number, turn)
+            assert await client.echo(word) == word
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(ask(number) for number in range(50)))
+    assert 1 <= len(server.clients()) <= 3
+    assert pool.stats().lent == 0
+
+
+@pytest.mark.eager
+async def test_it_works_with_eager_tasks(client, pool):
+    await many(client)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(client.incr("number")) for _ in range(100)]
+    assert sorted(task.result() for task in tasks) == list(range(1, 101))
+    assert pool.stats().lent == 0
+
+
+async def test_what_one_task_does_is_done_in_its_order(pool):
+    client = pool.pipelined(lanes=3)
+
+    async def count(key: str) -> None:
+        for number in range(50):
+            await client.rpush(key, number)
+        assert await client.lrange(key, 0, -1) == [b"%d" % number for number in range(50)]
+
+    await asyncio.gather(*(count(f"list{number}") for number in range(20)))
+
+
+async def test_through_tls(tls):
+    async with RedisPool(tls.url, ssl_cert_reqs="none", **STRICT) as pool:
+        client = pool.pipelined()
+        await many(client)
+        await client.set("large", b"x" * 60_000)
+        assert (
+            await asyncio.gather(*(client.get("large") for _ in range(20))) == [b"x" * 60_000] * 20
+        )
+
+
+async def test_it_needs_no_closing_and_closes_no_pool(pool):
+    async with pool.pipelined() as client:
+        await many(client, 3)
+    await many(client, 3)
+    await client.aclose()
+    await many(client, 3)
+    assert isinstance(client, Redis)
+
+
+async def test_its_single_connection_client_is_redis_pys(client):
+    async with client.client() as single:
+        assert not isinstance(single, PipelinedRedis)
+        number = await single.client_id()
+        assert await single.client_id() == number
+
+
+async def test_asked_to_it_closes_the_pool(server: Server):
+    pool = RedisPool(server.url, **STRICT)
+    client = pool.pipelined()
+    await many(client, 3)
+    await client.aclose(close_connection_pool=True)
+    assert pool.stats().size == 0
+
+
+# ---- which commands share ------------------------------------------------------------------------
+
+SHARE = [
+    ("GET", "key"),
+    ("get", "key"),
+    (b"GET", "key"),
+    ("SET", "key", "value"),
+    ("OBJECT ENCODING", "key"),
+    ("OBJECT", "ENCODING", "key"),
+    ("MEMORY USAGE", "key"),
+    ("XADD", "stream", "*", "field", "value"),
+    ("XREAD", "STREAMS", "stream", "0"),
+    ("XREAD", "COUNT", 1, b"STREAMS", "stream", "0"),
+    ("XINFO STREAM", "stream"),
+    ("LPOP", "list"),
+    ("PUBLISH", "channel", "message"),
+    ("EVAL", "return 1", 0),
+    ("PING",),
+    ("DBSIZE",),
+    ("INFO",),
+    ("COMMAND COUNT",),
+]
+SHARE_NOT = [
+    ("BLPOP", "list", 0.01),
+    ("BRPOP", "list", 0.01),
+    ("BLMOVE", "list", "other", "LEFT", "LEFT", 0.01),
+    ("BZPOPMIN", "sorted", 0.01),
+    ("XREAD", "BLOCK", 10, "STREAMS", "stream", "$"),
+    ("xread", "count", "1", b"block", "10", "streams", "stream", "$"),
+    ("WAIT", 0, 10),
+    ("SELECT", 0),
+    ("CLIENT ID",),
+    ("CLIENT", "ID"),
+    ("CLIENT", "TRACKING", "OFF"),
+    ("AUTH", "wrong"),
+    ("RESET",),
+    ("WATCH", "key"),
+    ("MULTI",),
+    ("DISCARD",),
+    ("CONFIG GET", "maxclients"),
+    ("SCRIPT EXISTS", "abc"),
+    ("PUBSUB CHANNELS",),
+    ("PUBSUB", "NUMPAT"),
+    ("NO.SUCH",),
+    ("OBJECT NOSUCH", "key"),
+    ("GETSET" + " " * 60, "key"),
+]
+
+
+async def lendings(client: Redis, *command: object) -> int:
+    """Say how many connections it takes to send a command and an ECHO at once."""
+    pool = client.connection_pool
+    before = pool.stats().acquired
+    async with asyncio.timeout(10):
+        word = asyncio.create_task(client.echo("word"))
+        with contextlib.suppress(redis.RedisError):
+            await client.execute_command(*command)
+        await word
+    return pool.stats().acquired - before
+
+
+@pytest.mark.parametrize("command", SHARE, ids=str)
+async def test_such_a_command_goes_with_the_others(server: Server, command):
+    server.run("SET", "key", "value")
+    server.run("XADD", "stream", "1-1", "field", "value")
+    async with RedisPool(server.url, **STRICT) as pool:
+        client = pool.pipelined()
+        await client.ping()
+        assert await lendings(client, *command) == 1
+
+
+@pytest.mark.parametrize("command", SHARE_NOT, ids=str)
+async def test_such_a_command_gets_a_connection_of_its_own(server: Server, command):
+    async with RedisPool(server.url, **STRICT) as pool:
+        client = pool.pipelined()
+        await client.ping()
+        assert await lendings(client, *command) == 2
+
+
+async def test_scripts_get_connections_of_their_own_if_told_to(server: Server):
+    async with RedisPool(server.url, **STRICT) as pool:
+        client = pool.pipelined(share_scripts=False)
+        await client.ping()
+        assert await lendings(client, "EVAL", "return 1", 0) == 2
+        assert await lendings(client, "GET", "key") == 1
+
+
+async def test_a_long_argument_does_not_hold_up_the_others(server: Server):
+    async with RedisPool(server.url, **STRICT) as pool:
+        client = pool.pipelined()
+        await client.ping()
+        assert await lendings(client, "SET", "key", b"x" * 100_000) == 2
+        assert await lendings(client, "SET", "key", b"x" * 50_000) == 1
+
+
+async def test_who_blocks_holds_up_nobody(client):
+    blocked = asyncio.create_task(client.blpop("list", 20))
+    await many(client)
+    await client.lpush("list", "value")
+    assert [*await blocked] == [b"list", b"value"]
+
+
+async def test_a_user_who_may_not_ask_for_the_commands_shares_nothing_and_is_told(
+    server: Server, caplog
+):
+    server.run("ACL", "SETUSER", "limited", "on", ">secret", "~*", "+echo")
+    try:
+        pool = RedisPool(server.url, username="limited", password="secret", max_size=3, **STRICT)  # noqa: S106 - of no worth
+        async with pool:
+            client = pool.pipelined()
+            with caplog.at_level(logging.WARNING, "aiopool"):
+                await many(client, 20)
+            assert [record.levelname for record in caplog.records] == ["WARNING"]
+            assert "does not tell its commands" in caplog.text
+            assert "secret" not in caplog.text
+            assert pool.stats().size == 3
+    finally:
+        server.run("ACL", "DELUSER", "limited")
+
+
+# ---- redis-py's ways -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Have something put round redis-py's method, as libraries that trace commands do."""
+    seen = []
+    original = Redis.execute_command
+
+    @wraps(original)
+    async def trace(self, *args, **options):
+        seen.append(args)
+        try:
+            return await original(self, *args, **options)
+        except Exception as error:
+            seen.append(type(error))
+            raise
+
+    monkeypatch.setattr(Redis, "execute_command", trace)
+    return seen
+
+
+async def test_a_tracer_sees_every_command_and_they_share_all_the_same(
+    server: Server, client, traced
+):
+    await many(client)
+    assert len(traced) == 300
+    assert len(server.clients()) == 1
+    await client.client_id()
+    await client.set("key", "word")
+    with pytest.raises(redis.ResponseError):
+        await client.incr("key")
+    assert traced[300:] == [
+        ("CLIENT ID",),
+        ("SET", "key", "word"),
+        ("INCRBY", "key", 1),
+        redis.ResponseError,
+    ]
+    assert await client.blpop("list", 0.01) is None
+
+
+async def test_redis_pys_telemetry_records_every_command(server: Server, client):
+    telemetry = Telemetry()
+    try:
+        await many(client, 50)
+        await client.blpop("list", 0.01)
+        with pytest.raises(redis.ResponseError):
+            await client.execute_command("LPUSH", "key")
+        assert telemetry.operations() == {"ECHO": 50, "BLPOP": 1}
+        assert telemetry.sum("redis.client.errors") == 1
+        assert len(server.clients()) <= 2
+    finally:
+        telemetry.end()
+
+
+async def test_an_unknown_version_of_redis_py_shares_nothing_and_works(server, monkeypatch):
+    monkeypatch.setattr("aiopool.redis._pipelined.version", "8.9.0")
+    async with RedisPool(server.url, max_size=3, **STRICT) as pool:
+        await many(pool.pipelined(), 30)
+        assert pool.stats().size == 3
+
+
+async def test_a_connection_class_with_ways_of_its_own_shares_nothing_and_works(server):
+    heard = []
+
+    class Own(Connection):
+        async def read_response(self, *args, **kwargs):
+            heard.append(reply := await super().read_response(*args, **kwargs))
+            return reply
+
+    async with RedisPool(server.url, connection_class=Own, max_size=3, **STRICT) as pool:
+        words = await many(pool.pipelined(), 30)
+        assert all(word in heard for word in words)
+
+
+async def test_a_response_callback_of_the_users_is_called(client):
+    client.set_response_callback("ECHO", lambda reply, **_: reply.upper())
+    assert await client.echo("word") == b"WORD"
+
+    async def later(reply, **_):
+        await asyncio.sleep(0)
+        return reply * 2
+
+    client.set_response_callback("ECHO", later)
+    assert await client.echo("word") == b"wordword"
+
+
+async def test_an_argument_redis_py_does_not_send_is_refused_to_its_caller_alone(client, pool):
+    with pytest.raises(redis.DataError):
+        await client.set("key", object())
+    await many(client, 5)
+    assert pool.stats().lent == 0
+
+
+async def test_a_new_token_is_shown_on_a_lane_that_is_always_busy(server: Server):
+    server.run("ACL", "SETUSER", "renewed", "on", ">first", ">second", "~*", "&*", "+@all")
+    try:
+        pool = RedisPool(server.url, username="renewed", password="first", max_size=1, **STRICT)  # noqa: S106 - of no worth
+        async with pool:
+            client = pool.pipelined()
+            stop = asyncio.Event()
+
+            async def work() -> None:
+                while not stop.is_set():
+                    await client.echo("word")
+
+            server.run("CONFIG", "RESETSTAT")
+            async with asyncio.TaskGroup() as group:
+                for _ in range(20):
+                    group.create_task(work())
+                await eventually(lambda: pool.stats().lent, "the lane is busy")
+                await pool.re_auth_callback(SimpleToken("second", -1, -1, {"oid": "renewed"}))
+                await eventually(
+                    lambda: server.run("INFO", "commandstats").get("cmdstat_auth"),
+                    "the connection has authenticated anew",
+                )
+                stop.set()
+            assert pool.stats().opened == 1
+    finally:
+        server.run("ACL", "DELUSER", "renewed")
+
+
+# ---- loops ---------------------------------------------------------------------------------------
+
+
+def test_on_one_loop_after_the_other(server: Server):
+    pool = RedisPool(server.url, **STRICT)
+    client = pool.pipelined()
+    for _ in range(3):
+
+        async def use() -> None:
+            await many(client, 20)
+            asyncio.create_task(client.echo("left behind"))  # noqa: RUF006 - that is the point
+            await asyncio.sleep(0)
+
+        asyncio.run(use())
+
+    async def end() -> None:
+        await many(client, 20)
+        await pool.aclose()
+
+    asyncio.run(end())
+
+
+def test_on_two_loops_of_one_thread_it_says_so(server: Server):
+    pool = RedisPool(server.url, **STRICT)
+    client = pool.pipelined()
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        first.run(many(client, 5))
+        with pytest.raises(WrongLoop):
+            second.run(client.echo("word"))
+        first.run(many(client, 5))
+        first.run(pool.aclose())
+
+
+async def test_hiredis_is_not_needed(server: Server):
+    for protocol in 2, 3:
+        async with RedisPool(server.url, protocol=protocol, **STRICT, **HIREDIS) as pool:
+            conn = await pool.acquire()
+            conn.wire = None
+            await pool.release(conn)
+            await many(pool.pipelined(), 30)
+
+
+def test_its_repr_shows_the_pool_and_no_password():
+    text = repr(RedisPool("redis://:secret@localhost").pipelined())
+    assert "PipelinedRedis" in text
+    assert "RedisPool" in text
+    assert "secret" not in text
+
+
+@pytest.mark.skipif(version() < (7,), reason="functions came with Redis 7")
+async def test_functions_share_as_scripts_do(server: Server):
+    async with RedisPool(server.url, **STRICT) as pool:
+        client = pool.pipelined()
+        code = "#!lua name=mylib\nredis.register_function('one', function() return 1 end)"
+        await client.function_load(code, replace=True)
+        assert await lendings(client, "FCALL", "one", 0) == 1
+        assert await client.fcall("one", 0) == 1
+        await client.function_flush()
