@@ -3,7 +3,6 @@
 import asyncio
 from asyncio import get_running_loop
 from collections.abc import Callable, Collection
-from copy import deepcopy
 from types import EllipsisType
 from typing import Any
 
@@ -115,8 +114,8 @@ class RedisCore(Pool[Accountable]):
 
     @property
     def retry(self) -> Retry:
-        """A copy of the retry policy of all connections."""
-        return deepcopy(self._redis_policy.retry)
+        """The retry policy, of which connections have copies."""
+        return self._redis_policy.retry
 
     # ---- all connections -----------------------------------------------------------------------
 

@@ -181,8 +181,11 @@ class Lane:
                 self._take_replies()
         except Exception as error:  # noqa: BLE001 - it is for those who wait
             self.fail(error)
+        else:
+            self._go_on()
 
     def _take_replies(self) -> None:
+        """Give out replies, up to the next push message."""
         wire = self._wire
         assert wire is not None  # noqa: S101 - likewise
         sent, gets = self.sent, wire.hiredis.gets
@@ -198,10 +201,12 @@ class Lane:
                 self._task = loop.create_task(
                     self._handle(reply), name="aiopool-push", context=self._context
                 )
-                return
-        if sent:
+                break
+
+    def _go_on(self) -> None:
+        if self.sent:
             self._owner.has_room()
-        else:
+        elif self._task is None:
             self._end()
 
     def _is_plain(self, reply: Any) -> bool:
@@ -222,11 +227,14 @@ class Lane:
         """Handle a push message before what came after it."""
         try:
             await self._conn.handle_push(push)
-            if self._task is not None:  # else the lane has failed
-                self._task = None
-                self._take_replies()
+            if self.entry.task is not self:
+                return  # the lane has failed meanwhile
+            self._task = None
+            self._take_replies()
         except Exception as error:  # noqa: BLE001 - it is for those who wait
             self.fail(error)
+        else:
+            self._go_on()
 
     async def _read(self) -> None:
         """Read replies as redis-py does."""
@@ -248,7 +256,8 @@ class Lane:
             self.fail(RedisConnectionError("the task that read the replies was cancelled"))
             raise
         else:
-            self._end()
+            if self.entry.task is self:  # else it has failed in writing
+                self._end()
 
     # ---- the end -----------------------------------------------------------------------------
 

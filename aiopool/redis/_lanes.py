@@ -104,23 +104,25 @@ class Lanes:
     def _flush(self) -> None:
         line = self._line
         now = self._time()
-        while self._wanted:
-            room = self._max_in_flight - self.in_flight
-            lane = self._lane(now) if room > 0 else None
-            if lane is None:
-                break
-            replies: list[Reply] = []
-            commands: list[bytes] = []
-            size = 0
-            while line and size < AT_ONCE and len(replies) < room:
-                reply, command, _ = line.popleft()
-                if not reply.done():  # else who waited was cancelled
-                    replies.append(reply)
-                    commands.append(command)
-                    size += len(command)
-            lane.send(replies, b"".join(commands), now)
-        if line:
-            self.ring_at(line[0][2])
+        try:
+            while self._wanted:
+                room = self._max_in_flight - self.in_flight
+                lane = self._lane(now) if room > 0 else None
+                if lane is None:
+                    break
+                replies: list[Reply] = []
+                commands: list[bytes] = []
+                size = 0
+                while line and size < AT_ONCE and len(replies) < room:
+                    reply, command, _ = line.popleft()
+                    if not reply.done():  # else who waited was cancelled
+                        replies.append(reply)
+                        commands.append(command)
+                        size += len(command)
+                lane.send(replies, b"".join(commands), now)
+        finally:
+            if line:
+                self.ring_at(line[0][2])
 
     def _lane(self, now: float) -> Lane | None:
         """Find the lane with the least to do, and see to another if all have something to do."""
@@ -205,8 +207,9 @@ class Lanes:
 
     def _refuse(self, error: Exception) -> None:
         """Send away all who are in the line."""
-        line, self._line = self._line, deque()
-        for reply, _, _ in line:
+        replies = [reply for reply, _, _ in self._line]
+        self._line.clear()
+        for reply in replies:
             if not reply.done():
                 reply.set_exception(Final(likeness(error)))
 
