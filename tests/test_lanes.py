@@ -538,9 +538,9 @@ async def test_an_exhausted_pool_is_told_of_as_by_itself(make):
     assert isinstance(outcome, PoolTimeout)
     assert "no connection" in str(outcome)
     assert "lent=1" in str(outcome)
+    assert case.counts() == (1, 0, 1, 0)  # it is in line no longer
     await case.pool.release(conn)
-    await turns(3)
-    assert case.counts() == (1, 1, 0, 0)  # though it was in line for one
+    assert case.counts() == (1, 1, 0, 0)
 
 
 async def test_a_peer_that_does_not_read_holds_back_what_exceeds_the_high_water_mark(make):
@@ -664,14 +664,31 @@ async def test_a_lane_that_is_always_busy_lets_others_have_the_connection_in_tur
     assert kinds(await results(replies + waiting)) == {bytes}
 
 
-async def test_a_connection_that_nobody_needs_any_more_when_it_comes_goes_to_the_pool(make):
+async def test_when_nobody_needs_a_connection_any_more_the_lane_is_in_line_for_none(make):
     case = await make(max_size=1)
     conn = await case.pool.acquire()
-    replies = await case.asked("a")
+    a, b = await case.asked("a", "b")
     assert case.counts() == (1, 0, 1, 1)
-    replies[0].cancel()
+    a.cancel()
     await turns(2)
+    assert case.counts() == (1, 0, 1, 1)
+    b.cancel()
+    await turns(2)
+    assert case.counts() == (1, 0, 1, 0)
+    (c,) = await case.asked("c")
+    assert case.counts() == (1, 0, 1, 1)
     await case.pool.release(conn)
+    await turns(2)
+    case.peer.answer()
+    assert await c == b"c"
+
+
+async def test_a_connection_that_comes_when_nobody_needs_it_any_more_goes_to_the_pool(make):
+    case = await make(max_size=1)
+    conn = await case.pool.acquire()
+    (reply,) = await case.asked("a")
+    await case.pool.release(conn)  # into the hands of the lane
+    reply.cancel()
     await turns(2)
     assert case.counts() == (1, 1, 0, 0)
     assert case.peer.unanswered == []

@@ -90,6 +90,7 @@ class Lanes:
             waiting = [item for item in self._line if not item[0].done()]
             self._line.clear()
             self._line.extend(waiting)
+        self._leave_the_pools_line()
 
     # ---- from the line to the lanes ----------------------------------------------------------
 
@@ -160,9 +161,9 @@ class Lanes:
         return None
 
     def _handed(self, since: float, waiter: "asyncio.Future[Entry[Accountable] | None]") -> None:
-        self._waiter = None
         if waiter.cancelled():
             return
+        self._waiter = None
         if (error := waiter.exception()) is not None:
             assert isinstance(error, Exception)  # noqa: S101 - for the type checkers
             self._refuse(error)
@@ -172,6 +173,14 @@ class Lanes:
                 self._flush()
             else:
                 self.places.take_back(entry.conn)
+
+    def _leave_the_pools_line(self) -> None:
+        """Wait for a connection no longer, if nobody needs it."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and not self._wanted:
+            self._waiter = None
+            self.places.line.leave(waiter)
+            waiter.cancel()
 
     def _begin(self, entry: Entry[Accountable], waited: float) -> Lane | None:
         """Make a lane of a connection, at once unless redis-py would check its health first."""
@@ -248,6 +257,7 @@ class Lanes:
             error = self._time_is_up(len(late))
             for reply in late:
                 reply.set_exception(Final(likeness(error)))
+            self._leave_the_pools_line()
         when = min(
             [lane.due() for lane in self._open + self._leaving] + [line[0][2] if line else inf]
         )
@@ -257,10 +267,10 @@ class Lanes:
     def _time_is_up(self, times: int) -> Exception:
         """Tell so many that there was no room for their commands, or no connection."""
         lanes = len(self._open) + len(self._leaving)
-        what = "no connection" if not lanes else f"no room on the {lanes} lanes"
+        what = f"no room for a command on {lanes} of {self._most} lanes"
         return self._core.time_is_up(
             self.places,
             times,
-            f"{what} for a command within {self._patience:g} s,"
+            f"{what if lanes else 'no connection for a command'} within {self._patience:g} s,"
             f" {self.in_flight} in flight, {len(self._line)} others waiting",
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis.exceptions
-from redis.asyncio.connection import Connection
+from redis.asyncio.connection import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
@@ -22,7 +22,8 @@ from set_ups import HangingUp, loading_server
 from troubles import descriptors_left
 
 import aiopool
-from aiopool import RedisPool
+from aiopool import PipelinedRedis, RedisPool
+from aiopool.redis._sharing import Sharing
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "errors.md").read_text()
 PROSE = " ".join(PAGE.split())
@@ -452,6 +453,40 @@ async def _(stage: Stage) -> Exception:
     return await stage.fails(pool.client().ping())
 
 
+async def others_wait(client: PipelinedRedis, stage: Stage) -> Exception:
+    """Have 36 commands wait behind one that fails."""
+    first = asyncio.ensure_future(stage.fails(client.get("key")))
+    await asyncio.sleep(TIMEOUT / 3)
+    others = [asyncio.ensure_future(client.get("key")) for _ in range(36)]
+    error = await first
+    for other in others:
+        other.cancel()
+    await asyncio.wait(others)
+    return error
+
+
+@case("All connections are lent and a command can't be sent in time")
+async def _(stage: Stage) -> Exception:
+    pool = await busy(stage, timeout=TIMEOUT)
+    client = pool.pipelined()
+    client._sharing = Sharing(scripts=False)
+    client._sharing.learn([(b"GET", 2, [b"readonly"])])
+    return await others_wait(client, stage)
+
+
+@case("There is no room on a lane in time")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10, timeout=TIMEOUT)
+    client = pool.pipelined(max_in_flight=1)
+    await client.ping()
+    stuck: list[asyncio.Future[object]] = []
+    stage.trouble.push_async_callback(lambda: asyncio.gather(*stuck))  # when it has thawed
+    stage.trouble.enter_context(stage.server.frozen())
+    stuck.append(asyncio.ensure_future(client.get("key")))
+    await eventually(lambda: pool.stats().lent, "a command is under way")
+    return await others_wait(client, stage)
+
+
 @case("The pool's time is over and the server can't be reached")
 async def _(stage: Stage) -> Exception:
     stage.mended = {"port": stage.server.port}
@@ -600,6 +635,8 @@ MISTAKES: dict[str, Callable[[], object]] = {
     "The URL is not a Redis URL": lambda: RedisPool("localhost:6379"),
     "The URL can't be read": lambda: RedisPool("redis://user:sec/ret@localhost:6379"),
     "A client is told how to connect": lambda: RedisPool().client(decode_responses=True),
+    "A pipelined client is made of another pool": lambda: PipelinedRedis(ConnectionPool()),
+    "There are more lanes than connections": lambda: RedisPool().pipelined(lanes=20),
 }
 
 
