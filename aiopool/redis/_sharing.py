@@ -57,7 +57,9 @@ class Sharing:
             return False
         first, *others = str_if_bytes(name).upper().split() or [""]
         if first in _READING_STREAMS:
-            return not _blocks(args)
+            # A stream or a group may have that name: then it does not share, and nothing is lost.
+            words = [*others, *map(_upper, args[1:])]
+            return first in self._flags and "BLOCK" not in words
         if first in self._containers:
             if not others:
                 return len(args) > 1 and self._shares(f"{first}|{_upper(args[1])}")
@@ -76,14 +78,6 @@ class Sharing:
             and name not in _OTHERS
             and not may_matter(name.partition("|")[0])
         )
-
-
-def _blocks(args: Sequence[object]) -> bool:
-    for arg in args[1:]:
-        word = _upper(arg)
-        if word in {"BLOCK", "STREAMS"}:
-            return word == "BLOCK"
-    return True  # it is none that is known here
 
 
 def _upper(arg: object) -> str:

@@ -116,6 +116,7 @@ SHARE = [
     ("XADD", "stream", "*", "field", "value"),
     ("XREAD", "STREAMS", "stream", "0"),
     ("XREAD", "COUNT", 1, b"STREAMS", "stream", "0"),
+    ("XREADGROUP", "GROUP", "group", "me", "STREAMS", "stream", ">"),
     ("XINFO STREAM", "stream"),
     ("LPOP", "list"),
     ("PUBLISH", "channel", "message"),
@@ -132,6 +133,9 @@ SHARE_NOT = [
     ("BZPOPMIN", "sorted", 0.01),
     ("XREAD", "BLOCK", 10, "STREAMS", "stream", "$"),
     ("xread", "count", "1", b"block", "10", "streams", "stream", "$"),
+    ("XREAD BLOCK 10", "STREAMS", "stream", "$"),
+    ("XREADGROUP", "GROUP", "streams", "me", "BLOCK", 10, "STREAMS", "stream", ">"),
+    ("XREADGROUP", "GROUP", "group", "Streams", "BLOCK", 10, "STREAMS", "stream", ">"),
     ("WAIT", 0, 10),
     ("SELECT", 0),
     ("CLIENT ID",),
@@ -294,8 +298,11 @@ async def test_a_connection_class_with_ways_of_its_own_shares_nothing_and_works(
             return reply
 
     async with RedisPool(server.url, connection_class=Own, max_size=3, **STRICT) as pool:
-        words = await many(pool.pipelined(), 30)
+        client = pool.pipelined()
+        words = await many(client, 30)
         assert all(word in heard for word in words)
+        async with asyncio.timeout(5):
+            assert not await client.xread({"stream": 0})
 
 
 async def test_a_response_callback_of_the_users_is_called(client):
