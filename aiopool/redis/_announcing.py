@@ -7,6 +7,8 @@ from typing import Any
 
 from redis.event import AsyncAfterConnectionReleasedEvent, AsyncReAuthConnectionListener
 
+from aiopool._places import Places
+
 from ._connection import Accountable
 from ._connector import RedisConnector, announcing
 from ._core import RedisCore
@@ -30,12 +32,21 @@ class AnnouncingCore(RedisCore):
         """As `Pool.release`."""
         places = self._places
         here = places is not None and places.loop is get_running_loop()
-        entry = places.lent.get(id(conn)) if places is not None and here else None
         # What a listener itself lends and gives back is announced to nobody, or it would never end.
-        if entry is not None and not announcing.get() and _listened_to(self._dispatcher):
+        if places is not None and here and not announcing.get():
+            self._have_announced(places, conn)
+        return super().release(conn)  # type: ignore[return-value]  # mypy calls it a Coroutine
+
+    def back_from_a_lane(self, places: Places[Accountable], conn: Accountable) -> None:
+        """As `RedisCore`. No command of a listener's was on the lane: those don't share."""
+        self._have_announced(places, conn)
+        super().back_from_a_lane(places, conn)
+
+    def _have_announced(self, places: Places[Accountable], conn: Accountable) -> None:
+        entry = places.lent.get(id(conn))
+        if entry is not None and _listened_to(self._dispatcher):
             conn.released = True
             entry.fresh_until = -inf
-        return super().release(conn)  # type: ignore[return-value]  # mypy calls it a Coroutine
 
 
 def _listened_to(dispatcher: object) -> bool:

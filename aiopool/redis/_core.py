@@ -102,6 +102,10 @@ class RedisCore(Pool[Accountable]):
         if places.listener is not None:
             places.listener.acquired(waited)
 
+    def back_from_a_lane(self, places: Places[Accountable], conn: Accountable) -> None:
+        """Take back a connection that a lane has had."""
+        places.take_back(conn)
+
     def time_is_up(self, places: Places[Accountable], times: int, what: str) -> Exception:
         """Make the error of commands that have waited in vain, and count them."""
         for _ in range(times):

@@ -234,7 +234,7 @@ class Lanes:
         lanes = self._open if lane in self._open else self._leaving
         if lane in lanes:  # else it has failed once more
             lanes.remove(lane)
-            self.places.take_back(lane.entry.conn)
+            self._core.back_from_a_lane(self.places, lane.entry.conn)
             self.has_room()
 
     # ---- time limits -------------------------------------------------------------------------

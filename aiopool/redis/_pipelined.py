@@ -16,6 +16,7 @@ from aiopool._errors import PoolError, likeness
 from aiopool._limits import whole
 
 from ._client import Client, called, is_redis_pys_way
+from ._connector import announcing
 from ._core import RedisCore
 from ._lane import Final, Reply
 from ._lanes import AT_ONCE, Lanes
@@ -145,8 +146,8 @@ class PipelinedRedis(Client):
         self, sharing: Sharing, args: tuple[Any, ...], options: dict[str, Any]
     ) -> bytes | None:
         """Pack a command that may share a connection; None if it may not."""
-        if NEVER_DECODE in options or EMPTY_RESPONSE in options:
-            return None
+        if NEVER_DECODE in options or EMPTY_RESPONSE in options or announcing.get():
+            return None  # announcing: see `AnnouncingCore`
         return packed(args, self._encoder, AT_ONCE, AT_ONCE) if sharing.may_share(args) else None
 
     def _ask(self, command: bytes) -> Reply:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from redis.auth.token import SimpleToken
 from redis.event import (
     AsyncAfterConnectionReleasedEvent,
@@ -102,7 +103,9 @@ async def test_a_listener_that_leaves_debts_costs_the_connection_also_if_a_token
     server.run("ACL", "DELUSER", "renewed")
 
 
-async def test_what_a_listener_itself_lends_and_returns_is_not_announced(server):
+# The second asks for the server's commands first, with which others share.
+@pytest.mark.parametrize(("kind", "times"), [("client", 5), ("pipelined", 6)])
+async def test_what_a_listener_itself_lends_and_returns_is_not_announced(server, kind, times):
     class Busy(AsyncEventListenerInterface):
         heard = 0
 
@@ -113,13 +116,13 @@ async def test_what_a_listener_itself_lends_and_returns_is_not_announced(server)
     listener = Busy()
     dispatcher = EventDispatcher({AsyncAfterConnectionReleasedEvent: [listener]})
     async with RedisPool(server.url, event_dispatcher=dispatcher, max_size=3, **STRICT) as pool:
-        client = pool.client()
+        client = getattr(pool, kind)()
         for _ in range(5):
             await client.ping()
         await eventually(
             lambda: pool.stats().checking == 0 and pool.stats().lent == 0, "it is quiet again"
         )
-        assert (listener.heard, server.run("GET", "heard")) == (5, "5")
+        assert (listener.heard, server.run("GET", "heard")) == (times, str(times))
         assert pool.stats().closed == {}
 
 
