@@ -4,12 +4,13 @@ import asyncio
 import logging
 from asyncio import CancelledError
 from contextvars import Context
+from copy import copy
 from typing import Any, cast
 
 from redis import __version__ as version
 from redis.asyncio import ConnectionPool, Redis
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.observability.providers import get_observability_instance
 
 from aiopool._errors import PoolError, likeness
@@ -92,8 +93,9 @@ class PipelinedRedis(Client):
         self._share_scripts = share_scripts
         self._sharing: Sharing | None = None  # until the server has told
         self._learning: asyncio.Task[Sharing] | None = None
-        self._undecided = _Undecided(core, pool.connection_kwargs)
-        if version.startswith(KNOWN) and issubclass(accountable(pool.connection_class), Lean):
+        kind = accountable(pool.connection_class)
+        self._undecided = _Undecided(core, kind(**pool.connection_kwargs))
+        if version.startswith(KNOWN) and issubclass(kind, Lean):
             # What redis-py's own execute_command() takes for the connection.
             self.connection = cast("Any", self._undecided)
         else:  # no command shares where not all is as it is known here
@@ -228,11 +230,13 @@ class _Undecided:
     It is also the `Retry` of that connection.
     """
 
-    def __init__(self, core: RedisCore, options: dict[str, Any]) -> None:
+    def __init__(self, core: RedisCore, like: Any) -> None:
+        """Stand for connections like this one."""
         self._core = core
-        self.host = options.get("host")
-        self.port = options.get("port")
-        self.db = options.get("db", 0)
+        self._retried: list[type[RedisError]] = like.retry_on_error
+        self.host = getattr(like, "host", None)
+        self.port = getattr(like, "port", None)
+        self.db = like.db
         self.retry = self
 
     def get_retries(self) -> int:
@@ -240,8 +244,10 @@ class _Undecided:
 
     async def call_with_retry(self, do: Any, fail: Any, **options: Any) -> Any:
         """As redis-py's, but what was not sent is not tried again: the pool has done that."""
+        retry = copy(self._core.retry)
+        retry.update_supported_errors(self._retried)  # as each connection does
         try:
-            return await self._core.retry.call_with_retry(do, fail, **options)
+            return await retry.call_with_retry(do, fail, **options)
         except Final as refusal:
             raise refusal.error from refusal.error.__cause__
 

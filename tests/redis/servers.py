@@ -392,7 +392,7 @@ def _relay(tls: ssl.SSLSocket, server: socket.socket) -> None:
 
 
 class Talker(Listener):
-    """A server with just enough RESP for a handshake and ECHO, that says anything at any time."""
+    """A server with just enough RESP for a handshake, COMMAND and ECHO, that says anything at any time."""
 
     def __init__(self) -> None:
         self.mute = threading.Event()  # while set, ECHO is heard but not answered
@@ -421,13 +421,14 @@ class Talker(Listener):
             case [b"HELLO", *_]:
                 return b"%1\r\n$5\r\nproto\r\n:3\r\n"
             case [b"ECHO", what]:
-                if self.mute.is_set():
-                    return b""
-                return b"$%d\r\n%b\r\n%b" % (len(what), what, self.postscript)
+                reply = b"$%d\r\n%b\r\n%b" % (len(what), what, self.postscript)
+                return b"" if self.mute.is_set() else reply
             case [b"CLIENT", *_]:
                 return b"-ERR unknown\r\n"
             case [b"PING", *_]:
                 return self.pong
+            case [b"COMMAND"]:
+                return b"*1\r\n*6\r\n$4\r\necho\r\n:2\r\n*1\r\n+fast\r\n:0\r\n:0\r\n:0\r\n"
         return b"+OK\r\n"
 
     def say(self, data: bytes) -> None:

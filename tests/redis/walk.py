@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from servers import Server
 
-from aiopool import RedisPool
+from aiopool import PipelinedRedis, RedisPool
 
 
 def made_by_redis(**keywords: Any) -> ConnectionPool:
@@ -28,10 +28,18 @@ class WithItsClient(RedisPool):
     """A pool of which the features are to be used through the client that it makes itself."""
 
 
+class WithSharedConnections(RedisPool):
+    """A pool of which the features are to be used through the client whose commands share connections."""
+
+
 def client_of(pool: ConnectionPool, **keywords: Any) -> Redis:
     """Make a client of a pool in the way that is to be tried."""
     if isinstance(pool, WithItsClient):
         return pool.client(**keywords)
+    if isinstance(pool, WithSharedConnections):
+        if keywords.pop("single_connection_client", False):  # which has nothing to share
+            return pool.pipelined(**keywords).client()
+        return PipelinedRedis(pool, **keywords)
     return Redis(connection_pool=pool, **keywords)
 
 
@@ -71,7 +79,7 @@ class Make:
             await pool.aclose()
 
 
-OTHERS = BlockingConnectionPool, RedisPool, WithItsClient
+OTHERS = BlockingConnectionPool, RedisPool, WithItsClient, WithSharedConnections
 
 Feature = Callable[..., Awaitable[object]]
 Step = Callable[[Make], Awaitable[object]]
