@@ -71,7 +71,7 @@ class PipelinedRedis(Client):
 
         Raises:
             ValueError: An option is out of range.
-            TypeError: The pool is no `RedisPool`, or an option has the wrong type.
+            TypeError: The pool is no `RedisPool`, an option has the wrong type, or a keyword is another.
 
         """
         core = getattr(connection_pool, "_core", None)
@@ -83,6 +83,10 @@ class PipelinedRedis(Client):
         if not isinstance(cast("object", share_scripts), bool):
             msg = f"share_scripts must be a bool, not {share_scripts!r}"
             raise TypeError(msg)
+        for name in kwargs:
+            if name not in {"event_dispatcher", "credential_provider"}:
+                msg = f"PipelinedRedis takes no {name!r}: its connections are the pool's"
+                raise TypeError(msg)
         super().__init__(connection_pool=connection_pool, **kwargs)  # pyright: ignore[reportUnknownMemberType] - typed in parts
         pool: Any = connection_pool  # typed in parts
         self._core = core

@@ -635,6 +635,9 @@ MISTAKES: dict[str, Callable[[], object]] = {
     "The URL is not a Redis URL": lambda: RedisPool("localhost:6379"),
     "The URL can't be read": lambda: RedisPool("redis://user:sec/ret@localhost:6379"),
     "A client is told how to connect": lambda: RedisPool().client(decode_responses=True),
+    "A pipelined client is to have a connection for itself": lambda: PipelinedRedis(
+        RedisPool(), single_connection_client=True
+    ),
     "A pipelined client is made of another pool": lambda: PipelinedRedis(ConnectionPool()),
     "There are more lanes than connections": lambda: RedisPool().pipelined(lanes=20),
 }
