@@ -212,20 +212,26 @@ class PipelinedRedis(Client):
         async def try_again(_error: Exception, _failures: int) -> None:
             pass
 
-        sharing = Sharing(scripts=self._share_scripts)
         try:
             commands = await self._undecided.call_with_retry(
                 lambda: self._ask(_COMMAND), try_again, with_failure_count=True
             )
-        except ResponseError as error:
-            logger.warning(
-                "%r: no command shares a connection, since the server does not tell its commands: %s",
-                self.connection_pool,
-                error,
-            )
-        else:
+        except ResponseError as refusal:
+            return self._nothing_shares(refusal)
+        sharing = Sharing(scripts=self._share_scripts)
+        try:
             sharing.learn(commands)
+        except (AttributeError, TypeError, ValueError) as error:  # it is no table of commands
+            return self._nothing_shares(error)
         return sharing
+
+    def _nothing_shares(self, reason: Exception) -> Sharing:
+        logger.warning(
+            "%r: no command shares a connection, since the server does not tell its commands: %s",
+            self.connection_pool,
+            reason,
+        )
+        return Sharing(scripts=False)
 
 
 class _Undecided:

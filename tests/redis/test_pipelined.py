@@ -10,7 +10,7 @@ import redis
 from metrics import Telemetry
 from redis.asyncio import Connection, Redis
 from redis.auth.token import SimpleToken
-from servers import HIREDIS, STRICT, Server, eventually, version
+from servers import HIREDIS, STRICT, Server, Talker, eventually, version
 
 from aiopool import PipelinedRedis, RedisPool, WrongLoop
 
@@ -225,6 +225,24 @@ async def test_a_user_who_may_not_ask_for_the_commands_shares_nothing_and_is_tol
             assert pool.stats().size == 3
     finally:
         server.run("ACL", "DELUSER", "limited")
+
+
+class Vague(Talker):
+    """A server with another idea of COMMAND."""
+
+    def _reply(self, words):
+        return b"*2\r\n+get\r\n:1\r\n" if words == [b"COMMAND"] else super()._reply(words)
+
+
+async def test_with_a_server_of_which_the_table_of_commands_can_t_be_read_nothing_shares(caplog):
+    talker = Vague()
+    try:
+        async with RedisPool(talker.url, max_size=3, **STRICT) as pool:
+            await many(pool.pipelined(), 20)
+            assert pool.stats().size == 3
+    finally:
+        talker.destroy()
+    assert "does not tell its commands" in caplog.text
 
 
 # ---- redis-py's ways -----------------------------------------------------------------------------
