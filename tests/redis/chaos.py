@@ -4,6 +4,11 @@ Every request has a token of its own, and so has every reply to it. A reply to a
 same lending is the network's doing if the proxy swallowed something in that lending. A reply to
 another lending is what no pool may ever let happen.
 
+Where requests of many tasks share a connection, what the proxy swallows or repeats shifts the replies to
+others, too. There it says for each of these requests which reply came in its place, and when: only that
+very reply is the network's doing, and only if the request was under way when it came. Had it come before,
+with nothing else under way, the connection would have been one to close.
+
 As a program: a large run over all kinds of connections, clients and event loops, for this pool or for
 redis-py's (`python chaos.py --help`).
 """
@@ -11,27 +16,30 @@ redis-py's (`python chaos.py --help`).
 import argparse
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from itertools import count, cycle, product
+from math import inf
 from random import Random
 from secrets import token_hex
 from typing import Any, Self
 
-from chaos_proxy import TOKEN, ChaosProxy
+from chaos_proxy import TOKEN, ChaosProxy, Shift
+from hiredis import Reader
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError, WatchError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.exceptions import WatchError
 from servers import WIRES, Server
 
 from aiopool import RedisPool
@@ -47,7 +55,14 @@ EXPIRY = 60  # of keys, on which nobody waits
 SUBSCRIBERS = 2  # at a time
 LOOKS = 0.025  # between two looks at the server's list of clients
 DATABASE = "number of this database"  # a key in those that are used
+KEY = re.compile(rb"\b[0-9a-f]{8}:(\d+)\b")  # of a lending
 EXAMPLES = 20
+
+# How requests are made: on connections themselves, through clients, or through clients whose commands
+# share so many connections.
+LANES = {"lane": 1, "lanes": 3}
+WAYS = ["raw", "client", *LANES]
+RARITY = 10  # of faults where requests share connections, for each befalls so many more
 
 # What redis-py documents for bad connections. (Both are raised by pools as well.)
 EXPECTED = RedisConnectionError, RedisTimeoutError, WatchError
@@ -62,7 +77,7 @@ class Report:
     requests: int = 0
     right: int = 0  # replies
     wrong: Counter[str] = field(default_factory=Counter)  # replies to somebody else, by request
-    shifted: int = 0  # replies to another request of the same lending: the proxy's doing
+    shifted: int = 0  # replies to another request that are the proxy's doing
     cancelled: int = 0  # requests, from outside
     timed_out: int = 0  # requests, by asyncio.timeout() and wait_for()
     errors: Counter[str] = field(default_factory=Counter)  # those that may occur
@@ -115,12 +130,27 @@ class Lending:
         return b"<%d.%d%b>" % (self.number, next(self._numbers), b"!" * last)
 
 
+class Asked:
+    """A command that needs no connection of its own, and what came of it."""
+
+    def __init__(self, words: tuple[Any, ...]) -> None:
+        self.name = words[0]
+        encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        self.frame = b"*%d\r\n" % len(words) + b"".join(
+            b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded
+        )
+        self.at = time.monotonic()
+        self.outcome: object = None  # a reply or an error
+
+
 class Request:
     """What one task asks for in one go, and whether it gets that."""
 
     def __init__(self, traffic: "Traffic", draw: Random) -> None:
         self._traffic = traffic
         self._draw = draw
+        self.begun = time.monotonic()
+        self.asked: Asked | None = None  # if what goes on now is that
         self.kind = draw.choice(RAW_KINDS if traffic.raw else CLIENT_KINDS)
         self.lending = self._lend()
         # Some have only so long from when they have a connection.
@@ -134,37 +164,44 @@ class Request:
         return self.lending
 
     def _check(self, reply: object, expected: object) -> None:
-        report = self._traffic.report
+        asked, self.asked = self.asked, None
         if reply == expected:
-            report.right += 1
+            self._traffic.report.right += 1
             return
-        what = f"{self.kind.__name__}: {reply!r} instead of {expected!r}"
+        kind = self.kind.__name__
+        what = f"{kind}: {reply!r} instead of {expected!r}"
         others = {int(number) for number in TOKEN.findall(repr(reply).encode())}
-        if others <= {self.lending.number}:
-            self._traffic.suspects.append((self.lending.number, self.kind.__name__, what))
-        else:
-            report.wrong[self.kind.__name__] += 1
-            report.note(what)
+        suspect = Suspect(self, kind, what, others - {self.lending.number}, asked)
+        self._traffic.suspects.append(suspect)
 
     # ---- through a client --------------------------------------------------------------------
 
+    async def _ask(self, *words: Any) -> Any:
+        """Ask for something that needs no connection of its own."""
+        self.asked = asked = Asked(words)
+        answered = self._traffic.answered
+        answered[asked.frame] = inf
+        asked.outcome = await self._traffic.client.execute_command(*words)
+        answered[asked.frame] = time.monotonic()
+        return asked.outcome
+
     async def echo(self) -> None:
         token = self.lending.token(last=True)
-        self._check(await self._traffic.client.echo(token), token)
+        self._check(await self._ask("ECHO", token), token)
 
     async def set_and_get(self) -> None:
         # That which the second lending gets is said in the first.
         first, second = self.lending, self._lend()
         token = second.token(last=True)
         self.lending = first
-        self._check(await self._traffic.client.set(first.key, token, ex=EXPIRY), expected=True)
+        self._check(await self._ask("SET", first.key, token, "EX", EXPIRY), expected=True)
         self.lending = second
-        self._check(await self._traffic.client.get(first.key), token)
+        self._check(await self._ask("GET", first.key), token)
 
     async def evaluate(self) -> None:
         tokens = [self.lending.token(), self.lending.token(last=True)]
         script = "return {ARGV[1], ARGV[2]}"
-        self._check(await self._traffic.client.eval(script, 0, *tokens), tokens)
+        self._check(await self._ask("EVAL", script, 0, *tokens), tokens)
 
     async def pipeline(self) -> None:
         await self._pipeline(transaction=False)
@@ -207,12 +244,12 @@ class Request:
         first, second = self.lending, self._lend()
         token = second.token(last=True)
         self.lending = first
-        length = await self._traffic.client.rpush(first.key, token)
-        self._check(length in {1, 2, 3}, expected=True)  # it may have been tried again
+        length = await self._ask("RPUSH", first.key, token)
+        self._check(length in (1, 2, 3), expected=True)  # it may have been tried again
         self.lending = second
         # In a circle, for that can be tried again, too.
         self._check(await self._traffic.client.blmove(first.key, first.key, 0.05), token)
-        await self._traffic.client.expire(first.key, EXPIRY)
+        await self._ask("EXPIRE", first.key, EXPIRY)
 
     async def message(self) -> None:
         # Who waits for a second connection with one in hand: if all did so, none could go on.
@@ -231,7 +268,7 @@ class Request:
             await subscriber.subscribe(channel)
             await self._heard(subscriber, "subscribe", channel, 1)
             self._lend()
-            receivers = await self._traffic.client.publish(channel, token)
+            receivers = await self._ask("PUBLISH", channel, token)
             self._check(isinstance(receivers, int), expected=True)
             self.lending = subscription
             await self._heard(subscriber, "message", channel, token)
@@ -394,18 +431,40 @@ class Holder:
 # ---- traffic -------------------------------------------------------------------------------------
 
 
+@dataclass
+class Suspect:
+    """What is wrong or odd, unless it is the proxy's doing."""
+
+    request: Request
+    kind: str
+    what: str
+    others: set[int]  # lendings to which belongs what was got
+    asked: Asked | None  # if it is about that
+    odd: bool = False
+
+    def __post_init__(self) -> None:
+        self.lending = self.request.lending.number
+        self.since = self.request.begun
+
+
 class Traffic:
     """The tasks, who is cancelled when, and what becomes of it."""
 
-    def __init__(self, pool: ConnectionPool, *, raw: bool, requests: int, seed: object) -> None:
+    def __init__(self, pool: ConnectionPool, *, way: str, requests: int, seed: object) -> None:
         self.pool = pool
-        self.raw = raw
+        self.raw = way == "raw"
+        self.shares = way in LANES
         clients = [Redis(connection_pool=pool)]
-        if isinstance(pool, RedisPool):
+        if self.shares:
+            assert isinstance(pool, RedisPool)
+            clients = [pool.pipelined(lanes=LANES[way])]
+        elif isinstance(pool, RedisPool):
             clients.append(pool.client())
         self._clients = cycle(clients)
         self.report = Report()
-        self.suspects: list[tuple[int, str, str]] = []  # wrong unless the proxy tampered
+        self.suspects: list[Suspect] = []
+        # When commands were answered that need no connection of their own.
+        self.answered: dict[bytes, float] = {}
         self.lent: set[AbstractConnection] = set()
         self._most = requests
         self._seed = seed
@@ -416,7 +475,7 @@ class Traffic:
 
     @property
     def client(self) -> Redis:
-        """redis-py's client, or the pool's own."""
+        """redis-py's client, or one of the pool's own."""
         return next(self._clients)
 
     def lending(self) -> Lending:
@@ -464,17 +523,78 @@ class Traffic:
 
     def _suspect(self, request: Request, error: BaseException) -> None:
         kind = f"{type(error).__name__} in {request.kind.__name__}"
-        self.suspects.append((request.lending.number, kind, f"{kind}: {error}"))
+        if request.asked is not None:
+            request.asked.outcome = error
+        suspect = Suspect(request, kind, f"{kind}: {error}", set(), request.asked, odd=True)
+        self.suspects.append(suspect)
 
-    def judge(self, tampered: set[int]) -> None:
+    def judge(self, proxy: ChaosProxy) -> None:
         """Decide about what may have been the proxy's doing."""
         report = self.report
-        for lending, kind, what in self.suspects:
-            if lending in tampered:
+        shifts = Shifts(proxy.shifts, self.answered, self.client)
+        for suspect in self.suspects:
+            if self.shares:
+                innocent = shifts.explain(suspect)
+            else:
+                innocent = not suspect.others and suspect.lending in proxy.tampered
+            if innocent:
                 report.shifted += 1
             else:
-                (report.odd if " in " in kind else report.wrong)[kind] += 1
-                report.note(what)
+                (report.odd if suspect.odd else report.wrong)[suspect.kind] += 1
+                report.note(suspect.what)
+
+
+class Shifts:
+    """The replies that the proxy has put in the places of others."""
+
+    def __init__(
+        self, shifts: Iterable[Shift], answered: dict[bytes, float], client: Redis
+    ) -> None:
+        self._answered = answered
+        self._callbacks = client.response_callbacks
+        self._by_request: dict[bytes, list[Shift]] = {}
+        self._by_lending: dict[int, list[Shift]] = {}
+        for shift in shifts:
+            self._by_request.setdefault(shift.request, []).append(shift)
+            mentioned = TOKEN.findall(shift.request) + KEY.findall(shift.request)
+            for number in {int(number) for number in mentioned}:
+                self._by_lending.setdefault(number, []).append(shift)
+
+    def explain(self, suspect: Suspect) -> bool:
+        """Whether what was got is what the proxy has put there, and nobody could know."""
+        if suspect.asked is not None:
+            return any(
+                self._is_it(shift, suspect.asked) and not self._was_to_be_seen(shift, suspect.asked)
+                for shift in self._by_request.get(suspect.asked.frame, ())
+            )
+        # One of several requests on a connection of its own, which was shared before. What came before
+        # that had the connection closed.
+        shifts = self._by_lending.get(suspect.lending, ())
+        came = {int(number) for shift in shifts for number in TOKEN.findall(shift.reply)}
+        return (
+            bool(shifts)
+            and suspect.others <= came
+            and all(shift.given > suspect.since for shift in shifts)
+        )
+
+    def _is_it(self, shift: Shift, asked: Asked) -> bool:
+        if shift.reply.startswith(b"-"):
+            return isinstance(asked.outcome, ResponseError)
+        reader = Reader()
+        reader.feed(shift.reply)
+        outcome: object = reader.gets()
+        callback = self._callbacks.get(asked.name)
+        if callback is not None:
+            try:
+                outcome = callback(outcome)
+            except Exception as error:  # noqa: BLE001 - it is what the caller has got
+                return repr(asked.outcome) == repr(error)
+        return bool(asked.outcome == outcome)
+
+    def _was_to_be_seen(self, shift: Shift, asked: Asked) -> bool:
+        """Whether it was there before the request, with nothing else under way on the connection."""
+        # What is not in the table had the connection for itself, and so was over.
+        return shift.given < asked.at and self._answered.get(shift.before, 0.0) < asked.at
 
 
 Work = Coroutine[Any, Any, None]
@@ -540,14 +660,14 @@ async def traffic(
     proxy: ChaosProxy,
     server: Server,
     *,
-    raw: bool,
+    way: str,
     requests: int,
     seed: object,
 ) -> Report:
     """Send so many requests through the pool and the proxy; then calm it, and lend every slot."""
     begun = time.monotonic()
     number_databases(server)
-    crowd = Traffic(pool, raw=raw, requests=requests, seed=seed)
+    crowd = Traffic(pool, way=way, requests=requests, seed=seed)
     census = Census(server)
     counting = asyncio.create_task(census.take())
     try:
@@ -558,7 +678,7 @@ async def traffic(
     report = crowd.report
     calmed = time.monotonic()
     report.lost = await lost_slots(pool, report)
-    crowd.judge(proxy.tampered)
+    crowd.judge(proxy)
     report.most = census.most
     report.faults = proxy.faults
     report.connects = proxy.connects
@@ -624,15 +744,16 @@ async def round_of_traffic(
     server: Server,
     wire: dict[str, Any],
     *,
-    raw: bool,
+    way: str,
     requests: int,
     seed: object,
 ) -> Report:
     """Give the report of traffic through a new pool, which is closed in the end."""
-    with ChaosProxy(server.path, seed, PATIENCE) as proxy:
+    rarity = RARITY if way in LANES else 1
+    with ChaosProxy(server.path, seed, PATIENCE, rarity=rarity) as proxy:
         pool = make_pool(proxy.url, **options(seed), **wire)
         try:
-            report = await traffic(pool, proxy, server, raw=raw, requests=requests, seed=seed)
+            report = await traffic(pool, proxy, server, way=way, requests=requests, seed=seed)
         finally:
             await pool.aclose()
         report.left = await _left(server)
@@ -656,9 +777,7 @@ POOLS: dict[str, MakePool] = {
     "aiopool": RedisPool,
     "blocking": BlockingConnectionPool.from_url,
 }
-COMBINATIONS = [
-    "/".join(words) for words in product(WIRES, ["asyncio", "uvloop"], ["raw", "client"])
-]
+COMBINATIONS = ["/".join(words) for words in product(WIRES, ["asyncio", "uvloop"], WAYS)]
 ROUND = 10_000
 
 
@@ -678,7 +797,7 @@ def run_combination(name: str, pool: str, requests: int, seed: int) -> Report:
                 POOLS[pool],
                 server,
                 WIRES[wire],
-                raw=way == "raw",
+                way=way,
                 requests=min(ROUND, requests - begin),
                 seed=f"{seed}/{name}/{number}",
             )
@@ -689,10 +808,15 @@ def run_combination(name: str, pool: str, requests: int, seed: int) -> Report:
     return total
 
 
-def in_a_process(name: str, arguments: argparse.Namespace) -> Report:
+def combinations(arguments: argparse.Namespace) -> list[str]:
+    """Give those that are asked for, and that the pool can take part in."""
+    ways = arguments.ways if arguments.pool == "aiopool" else {*arguments.ways} - {*LANES}
+    return [name for name in COMBINATIONS if name.split("/")[-1] in ways]
+
+
+def in_a_process(name: str, requests: int, arguments: argparse.Namespace) -> Report:
     """Run one combination in a process of its own."""
-    each = -(-arguments.requests // len(COMBINATIONS))
-    words = [sys.executable, __file__, f"--requests={each}", f"--seed={arguments.seed}"]
+    words = [sys.executable, __file__, f"--requests={requests}", f"--seed={arguments.seed}"]
     words += [f"--pool={arguments.pool}", f"--combination={name}", "--json"]
     done = subprocess.run(words, stdout=subprocess.PIPE, check=True)  # noqa: S603 - this very file
     told: dict[str, Any] = json.loads(done.stdout)
@@ -737,6 +861,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=16_000, help="of all combinations")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pool", choices=POOLS, default="aiopool")
+    parser.add_argument("--ways", choices=WAYS, nargs="+", default=WAYS)
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--json", action="store_true", help="print no table but all that is known")
     parser.add_argument(
@@ -747,9 +872,11 @@ def main() -> None:
         one = arguments.combination
         reports = {one: run_combination(one, arguments.pool, arguments.requests, arguments.seed)}
     else:
+        names = combinations(arguments)
+        each = -(-arguments.requests // len(names))
         with ThreadPoolExecutor(arguments.jobs) as executor:
-            runs = [executor.submit(in_a_process, name, arguments) for name in COMBINATIONS]
-            reports = dict(zip(COMBINATIONS, (run.result() for run in runs), strict=True))
+            runs = [executor.submit(in_a_process, name, each, arguments) for name in names]
+            reports = dict(zip(names, (run.result() for run in runs), strict=True))
     total = sum(reports.values(), Report())
     if arguments.json:
         print(json.dumps(vars(total)))  # noqa: T201 - a command talks

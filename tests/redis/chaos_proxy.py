@@ -12,11 +12,13 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from random import Random
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 # The tokens of the requests: <lending.number>, and <lending.number!> if no more follow in a lending.
 TOKEN = re.compile(rb"<(\d+)\.\d+!?>")
@@ -45,21 +47,35 @@ PUSHES = [
 # ---- this side -----------------------------------------------------------------------------------
 
 
+class Shift(NamedTuple):
+    """A reply that the client can't but take for that to another request.
+
+    It was given on a connection on which a request or a reply was swallowed, or a reply repeated, before.
+    """
+
+    before: bytes  # the request that was asked before on the same connection
+    request: bytes
+    reply: bytes
+    given: float  # when, on the clock of `time.monotonic()`
+
+
 class ChaosProxy:
     """The proxy as a test sees it."""
 
-    def __init__(self, path: str, seed: object, patience: float) -> None:
+    def __init__(self, path: str, seed: object, patience: float, *, rarity: int = 1) -> None:
         """Start it in front of the server at this unix socket.
 
         What stalls does so for up to twice the clients' `patience`, so that some replies come too late.
+        Tricks are so many times as rare as usual.
         """
-        words = [sys.executable, __file__, path, str(seed), str(patience)]
+        words = [sys.executable, __file__, path, str(seed), str(patience), str(rarity)]
         self._process = subprocess.Popen(  # noqa: S603 - this very file
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.port = int(self._read())
         self.faults: Counter[str] = Counter()  # how many of each kind; known once it is calm
         self.tampered: set[int] = set()  # the lendings where it has swallowed something; likewise
+        self.shifts: list[Shift] = []  # likewise
         self.connects = 0  # likewise
 
     @property
@@ -81,6 +97,10 @@ class ChaosProxy:
         told: dict[str, Any] = json.loads(self._read())
         self.faults = Counter(told["faults"])
         self.tampered = set(told["tampered"])
+        self.shifts = [
+            Shift(*(word.encode("latin-1") for word in words), given)
+            for *words, given in told["shifts"]
+        ]
         self.connects = told["connects"]
 
     def destroy(self) -> None:
@@ -142,7 +162,7 @@ class Pipe(asyncio.Protocol):
         self._name = name
         self._tricks = tricks
         self._random = Random(f"{link.seed}/{name}")
-        self._gap = self._random.choice(MEAN_GAPS)
+        self._gap = self._random.choice(MEAN_GAPS) * link.proxy.rarity
         self._rest = b""
         self._draw()
 
@@ -161,15 +181,29 @@ class Pipe(asyncio.Protocol):
         data = self._rest + data
         self._link.saw(self, data)
         start = honest = 0
+        whole: list[bytes] = []  # what is passed on as it is
         for end in frames(data):
+            frame = data[start:end]
+            self.came(frame)
             self._due -= 1
-            if self._due <= 0 and (steps := self._misfortune(data[start:end])) is not None:
-                self.script += [data[honest:start], *steps]
-                honest = end
+            if self._due <= 0 and (steps := self._misfortune(frame)) is not None:
+                self.script += [data[honest:start], partial(self.passed, whole), *steps]
+                honest, whole = end, []
+            else:
+                whole.append(frame)
             start = end
-        self.script.append(data[honest:start])
+        self.script += [data[honest:start], partial(self.passed, whole)]
         self._rest = data[start:]
         self.play()
+
+    def came(self, frame: bytes) -> None:
+        """Note what came, whatever becomes of it."""
+
+    def passed(self, replies: list[bytes]) -> None:
+        """Note what was passed on."""
+        target = self.twin.transport
+        if target is not None and not target.is_closing():
+            self._link.gave(replies)
 
     def play(self) -> None:
         """Do the steps until one of them takes time."""
@@ -178,7 +212,8 @@ class Pipe(asyncio.Protocol):
             if isinstance(step, bytes):
                 target = self.twin.transport
                 assert target is not None
-                target.write(step)
+                if not target.is_closing():
+                    target.write(step)
             elif isinstance(step, float):
                 self.waits = True
                 asyncio.get_running_loop().call_later(step, self._go_on)
@@ -217,7 +252,8 @@ class Pipe(asyncio.Protocol):
         self._draw()
         if trick == "drop":
             link.tamper()
-        return steps
+        link.shifted |= trick in {"drop", "twice"}
+        return [*steps, partial(self.passed, [frame] * {"drop": 0, "twice": 2}.get(trick, 1))]
 
     def _part(self, frame: bytes) -> bytes:
         return frame[: self._random.randint(0, len(frame))]
@@ -279,7 +315,10 @@ class Link:
         self.requests.twin, self.replies.twin = self.replies, self.requests
         self.talks_resp3 = False
         self.asked = b""  # the last of the requests that had tokens
-        self.ended = self.hushed = self.tampered = self.is_next_tampered = False
+        self.before = b""  # the last request that the client has got a reply to
+        self.unanswered: deque[bytes] = deque()  # the requests after it
+        self.given: deque[tuple[bytes, float]] = deque()  # replies that are too many, and when
+        self.ended = self.hushed = self.tampered = self.is_next_tampered = self.shifted = False
         proxy.links.add(self)
 
     def saw(self, pipe: Pipe, data: bytes) -> None:
@@ -290,6 +329,24 @@ class Link:
                 if self.is_next_tampered:
                     self.tamper()
                     self.is_next_tampered = False
+
+    def asks(self, request: bytes) -> None:
+        self.unanswered.append(request)
+        self._match()
+
+    def gave(self, replies: list[bytes]) -> None:
+        now = time.monotonic()
+        self.given += [(reply, now) for reply in replies if not reply.startswith(b">")]
+        self._match()
+
+    def _match(self) -> None:
+        """Note which request the client takes each reply for the answer to: the oldest."""
+        while self.unanswered and self.given:
+            request = self.unanswered.popleft()
+            shift = Shift(self.before, request, *self.given.popleft())
+            if self.shifted:
+                self.proxy.shifts.append(shift)
+            self.before = request
 
     def tamper(self) -> None:
         """Note the lending in which replies are shifted from now on.
@@ -353,6 +410,12 @@ class Link:
 class Requests(Pipe):
     """The client's end, which is there before the server's."""
 
+    def came(self, frame: bytes) -> None:
+        self._link.asks(frame)
+
+    def passed(self, replies: list[bytes]) -> None:
+        pass
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
@@ -363,12 +426,14 @@ class Requests(Pipe):
 class Proxy:
     """Listens, and knows all links."""
 
-    def __init__(self, behind: str, seed: str, patience: float) -> None:
+    def __init__(self, behind: str, seed: str, patience: float, rarity: int) -> None:
         self.behind = behind
         self.seed = seed
         self.patience = patience
+        self.rarity = rarity
         self.faults: Counter[str] = Counter()
         self.tampered: set[int] = set()
+        self.shifts: list[Shift] = []
         self.links: set[Link] = set()
         self.connects = 0
         self.is_calm = False
@@ -422,10 +487,14 @@ class Proxy:
             told = {
                 "faults": self.faults,
                 "tampered": list(self.tampered),
+                "shifts": [
+                    (*(word.decode("latin-1") for word in words), given)
+                    for *words, given in self.shifts
+                ],
                 "connects": self.connects,
             }
             print(json.dumps(told), flush=True)  # noqa: T201 - to the test
 
 
 if __name__ == "__main__":
-    asyncio.run(Proxy(sys.argv[1], sys.argv[2], float(sys.argv[3])).serve())
+    asyncio.run(Proxy(*sys.argv[1:3], float(sys.argv[3]), int(sys.argv[4])).serve())

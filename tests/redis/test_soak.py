@@ -16,7 +16,7 @@ from random import Random
 from statistics import median
 
 import pytest
-from chaos import PATIENCE, SIZE, Report, Traffic, lost_slots, number_databases, options
+from chaos import PATIENCE, SIZE, WAYS, Report, Traffic, lost_slots, number_databases, options
 from chaos_proxy import ChaosProxy
 from conftest import open_sockets, other_tasks
 from servers import Server, eventually
@@ -94,7 +94,7 @@ async def spell(pool: RedisPool, server: Server, seed: int) -> Report:
     with ChaosProxy(server.path, seed, PATIENCE) as proxy:
         pool.connection_kwargs["port"] = proxy.port
         pool.drain()
-        crowd = Traffic(pool, raw=seed % 2 == 0, requests=REQUESTS, seed=seed)
+        crowd = Traffic(pool, way=WAYS[seed % len(WAYS)], requests=REQUESTS, seed=seed)
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(trouble(pool, server, Random(seed), over))
@@ -103,7 +103,7 @@ async def spell(pool: RedisPool, server: Server, seed: int) -> Report:
         proxy.calm()
         pool.resize(max_size=SIZE, min_size=0)
         crowd.report.lost = await lost_slots(pool, crowd.report)
-        crowd.judge(proxy.tampered)
+        crowd.judge(proxy)
         crowd.report.faults = proxy.faults
         pool.drain()
         await eventually(lambda: not server.clients(), "the pool is empty, and its sockets closed")
