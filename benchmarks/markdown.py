@@ -3,19 +3,20 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from .contenders import CORE, MEASURE, OURS, RIVALS
+from .contenders import BARE, CLIENT, CORE, MEASURE, OURS, RIVALS
 from .results import Run, Series, Setting, ratio
-from .words import count, significant, times
+from .words import amount, count, significant, times
 
 # What goes into the main table: scenarios, and which of their cases (None: all).
 _MAIN: Mapping[str, set[str] | None] = {
     "lend": {"1 task", "1,000 tasks"},
-    "get": {"1 task", "10 tasks", "100 tasks", "1,000 tasks"},
+    "get": {"1 task", "10 tasks", "100 tasks", "1,000 tasks", "10,000 tasks"},
     "mixed": {"100 tasks"},
     "burst": None,
     "cancelled": None,
     "mass-cancel": None,
 }
+_OTHERS = (*RIVALS, BARE.name)  # beside which aiopool stands in them
 # What is counted there, and is no ratio to a rival.
 _COUNTED = (
     ("connects of 150 ms: connections opened", "slow-connects", "opened"),
@@ -40,14 +41,33 @@ def all_tables(run: Run, titles: Mapping[str, str]) -> str:
     return "\n\n".join(parts)
 
 
+def alone_table(run: Run, titles: Mapping[str, str]) -> str:
+    """Make the table of how long one task alone waits for a reply, in the first setting."""
+    setting = next(iter(run.keys))[0]
+    measured = run.at(setting, "get", "1 task")
+    lent = measured.get(CLIENT.name)
+    rows = [
+        [
+            _short(name) if name in OURS else name,
+            amount(series.latencies["50"], "s"),
+            amount(series.latencies["99"], "s"),
+            "" if lent is None or lent is series else times(ratio(series, lent)),
+        ]
+        for name, series in measured.items()
+    ]
+    title = f"{titles.get('get', 'get')}: 1 task ({setting})"
+    return _table([title, "median", "99th percentile", "times as long as `pool.client()`"], rows)
+
+
 PARTS: Mapping[str, Callable[[Run, Mapping[str, str]], str]] = {
     "main": main_table,
+    "alone": alone_table,
     "all": all_tables,
 }
 
 
 def put_into(document: str, run: Run, titles: Mapping[str, str]) -> str:
-    """Replace what stands between `<!-- benchmarks: main -->` (or `all`) and `<!-- end -->`.
+    """Replace what stands between `<!-- benchmarks: main -->` (or another of `PARTS`) and `<!-- end -->`.
 
     Raises:
         ValueError: The document has no such place.
@@ -90,13 +110,17 @@ def _ratios(
         rows += [
             [
                 f"{titles.get(scenario, scenario)}: {case}",
-                f"`{name.removeprefix('aiopool ')}`",
-                *(_cell(measured.get(rival), measured[name]) for rival in RIVALS),
+                _short(name),
+                *(_cell(measured.get(other), measured[name]) for other in _OTHERS),
             ]
             for name in OURS
             if name in measured
         ]
-    return _table(["", "aiopool's", *RIVALS], rows)
+    return _table(["", "aiopool's", *_OTHERS], rows)
+
+
+def _short(name: str) -> str:
+    return f"`{name.removeprefix('aiopool ')}`"
 
 
 def _cell(rival: Series | None, ours: Series) -> str:

@@ -2,15 +2,17 @@
 
 In each round each contender has one turn, which gives one sample; the next round begins with the next
 contender. So the ratio of two samples of the same round is of the same minute, and the spread of the
-ratios over the rounds tells how much to make of them.
+ratios over the rounds tells how much to make of them. Where turns can be short, a round consists of
+several laps, and a sample is the mean of as many turns: that halves the spread in the same time.
 """
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import ceil
+from statistics import fmean
 from time import perf_counter
 from typing import TypeVar, cast
 
@@ -63,6 +65,8 @@ class Case:
     """Opens a contender on the server with this URL for its turns."""
     unit: str = "s"
     warm_ups: int = 1
+    laps: int = 1
+    """How many turns each contender has in a round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,8 @@ async def measure(
                 turns[contender.name] = turn
         stack.enter_context(_frozen())
         for number in range(-case.warm_ups, effort.rounds):
-            for name in rotated(list(turns), number):
-                match await _sampled(turns[name]):
+            for name, outcome in (await _round(turns, case.laps, number)).items():
+                match outcome:
                     case _Refusal() as refusal:
                         leave(name, refusal)
                     case sample if number >= 0:
@@ -118,6 +122,20 @@ async def measure(
                         pass
             step()
     return [_series(setting, scenario, case, name, samples[name]) for name in turns], absent
+
+
+async def _round(turns: Mapping[str, Turn], laps: int, number: int) -> dict[str, Sample | _Refusal]:
+    taken: dict[str, list[Sample]] = {name: [] for name in turns}
+    refused: dict[str, _Refusal] = {}
+    for lap in range(laps):
+        for name in rotated(list(turns), number + lap):
+            if name not in refused:
+                match await _sampled(turns[name]):
+                    case _Refusal() as refusal:
+                        refused[name] = refusal
+                    case sample:
+                        taken[name].append(sample)
+    return {name: refused.get(name) or _mean(samples) for name, samples in taken.items()}
 
 
 async def _sampled(turn: Turn) -> Sample | _Refusal:
@@ -130,6 +148,20 @@ async def _sampled(turn: Turn) -> Sample | _Refusal:
         return _Refusal(f"a sample took more than {_LIMIT:g} s", failed=True)
     except Exception as error:  # noqa: BLE001 - it is told, and the others go on
         return _Refusal(first_words(error), failed=True)
+
+
+def _mean(samples: Sequence[Sample]) -> Sample:
+    return Sample(
+        fmean(sample.value for sample in samples),
+        [one for sample in samples for one in sample.latencies],
+        [one for sample in samples for one in sample.waits],
+        _worst(samples),
+    )
+
+
+def _worst(samples: Sequence[Sample]) -> dict[str, float]:
+    names = {name: None for sample in samples for name in sample.counts}
+    return {name: max(sample.counts.get(name, 0.0) for sample in samples) for name in names}
 
 
 def rotated(names: Sequence[T], number: int) -> list[T]:
@@ -179,11 +211,7 @@ def _series(
         samples=[sample.value for sample in samples],
         latencies=percentiles(one for sample in samples for one in sample.latencies),
         waits=percentiles(one for sample in samples for one in sample.waits),
-        counts={
-            name: max(sample.counts.get(name, 0.0) for sample in samples)
-            for sample in samples
-            for name in sample.counts
-        },
+        counts=_worst(samples),
     )
 
 

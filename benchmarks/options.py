@@ -13,7 +13,7 @@ from .scenarios import ALL
 
 _LOOPS = ("asyncio", "uvloop")
 _PARSERS = ("on", "off")
-_FULL = Effort(rounds=5, seconds=0.15, size="full")
+_FULL = Effort(rounds=7, seconds=0.1, size="full")
 _QUICK = Effort(rounds=3, seconds=0.05, size="quick")
 STDOUT = Path("-")
 _DOCS = Path(__file__).parent.parent / "docs" / "benchmarks"
@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure how fast aiopool is beside other pools and clients. Starts a "
-        "redis-server of its own. Without arguments it takes ten minutes or more, and replaces the "
-        "results and plots in docs/benchmarks.",
+        "redis-server of its own. Without arguments it takes a quarter of an hour or more, and "
+        "replaces the results and plots in docs/benchmarks.",
         epilog="Exit code: 0 if all is well, 1 if a contender failed or --compare found something "
         "slower, 2 if what was asked for can't be done.",
     )

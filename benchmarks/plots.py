@@ -32,6 +32,7 @@ _STYLES = {
     "aiopool RedisPool": _Style("#b34a00", "s"),
     "aiopool Redis(pool)": _Style("#d55e00", "D"),
     "aiopool pool.client()": _Style("#f08c3a", "^"),
+    "aiopool pool.pipelined()": _Style("#d4a000", "X"),
     "BlockingConnectionPool": _Style("#0072b2", "o"),
     "ConnectionPool": _Style("#56b4e9", "s"),
     "coredis": _Style("#009e73", "v"),
@@ -66,7 +67,7 @@ def _figures(run: Run, titles: Mapping[str, str]) -> Iterable[tuple[str, Any]]:
         if settings := list(dict.fromkeys(key[0] for key in run.keys if key[1] == scenario)):
             yield name, _figure(title, run, settings, plot, height=3.9)
     title = f"Beside redis-py's {MEASURE}"
-    yield "overview", _figure(title, run, [run.keys[0][0]], _overview, height=7.5)
+    yield "overview", _figure(title, run, [run.keys[0][0]], _overview, height=9.3)
 
 
 def _figure(title: str, run: Run, settings: Sequence[Setting], plot: Plot, *, height: float) -> Any:

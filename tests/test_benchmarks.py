@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks.__main__ import main
 from benchmarks.compare import NotComparable, compare
 from benchmarks.contender import CannotTakePart, Contender, Place
-from benchmarks.contenders import MEASURE, RAISING
+from benchmarks.contenders import BARE, CLIENT, MEASURE, PIPELINED, RAISING
 from benchmarks.markdown import main_table, put_into
 from benchmarks.measure import Case, Effort, Sample, measure, percentiles, rotated
 from benchmarks.options import parse
@@ -24,8 +24,8 @@ UVLOOP = Setting("uvloop", hiredis=False)
 OURS = "aiopool Pool"
 
 
-def series(contender, samples, setting=ASYNCIO, case="1 task", **more):
-    return Series(setting, "lend", case, 1, contender, "s", samples, **more)
+def series(contender, samples, setting=ASYNCIO, case="1 task", scenario="lend", **more):
+    return Series(setting, scenario, case, 1, contender, "s", samples, **more)
 
 
 def a_run(*made, versions=None, missing=()):
@@ -104,7 +104,7 @@ def test_figures_as_people_write_them():
 # ---- the method ----------------------------------------------------------------------------------
 
 
-def measured(effort, **turns):
+def measured(effort, laps=1, **turns):
     """Measure contenders whose turns are these functions."""
 
     @asynccontextmanager
@@ -115,7 +115,7 @@ def measured(effort, **turns):
         yield turn
 
     steps = []
-    case = Case("case", 1, [Contender(name) for name in turns], opened)
+    case = Case("case", 1, [Contender(name) for name in turns], opened, laps=laps)
     with asyncio.Runner() as runner:
         result = runner.run(measure("s", case, ASYNCIO, "", effort, lambda: steps.append(1)))
     return *result, len(steps)
@@ -136,6 +136,40 @@ def test_contenders_take_turns():
     assert made[0].latencies["100"] == 1.0
     assert made[0].counts == {"errors": 6}  # of the worst round
     assert (absent, steps) == ([], 3)
+
+
+def test_a_sample_is_the_mean_of_the_laps_of_a_round():
+    order = []
+
+    def turn(name):
+        order.append(name)
+        counts = {"errors": len(order)}
+        return Sample(float(len(order)), latencies=[float(len(order))], counts=counts)
+
+    made, _, steps = measured(
+        Effort(1, 0.0, "smoke"), laps=2, a=lambda: turn("a"), b=lambda: turn("b")
+    )
+    assert "".join(order) == "baab" + "abba"  # the first round warms up
+    assert {s.contender: s.samples for s in made} == {"a": [6.5], "b": [6.5]}
+    assert {s.contender: (s.latencies["0"], s.latencies["100"]) for s in made} == {
+        "a": (5.0, 8.0),
+        "b": (6.0, 7.0),
+    }
+    assert {s.contender: s.counts for s in made} == {"a": {"errors": 8}, "b": {"errors": 7}}
+    assert steps == 2
+
+
+def test_who_fails_in_one_lap_has_no_other():
+    turns = []
+
+    def fail():
+        turns.append(1)
+        raise ValueError
+
+    made, absent, _ = measured(Effort(1, 0.0, "smoke"), laps=3, a=lambda: Sample(1.0), b=fail)
+    assert [s.contender for s in made] == ["a"]
+    assert [a.contender for a in absent] == ["b"]
+    assert len(turns) == 1
 
 
 def test_who_fails_is_left_out_and_the_others_go_on():
@@ -221,9 +255,14 @@ def test_tables_show_ratios_and_who_is_missing():
 
 
 def test_documents_quote_the_main_table():
-    run = a_run(series(OURS, [1.0]), series(MEASURE, [12.0]), series("coredis", [0.5]))
+    run = a_run(
+        series(OURS, [1.0]),
+        series(MEASURE, [12.0]),
+        series("coredis", [0.5]),
+        series(BARE.name, [0.25]),
+    )
     table = main_table(run, {"lend": "lend and give back"})
-    assert "| lend and give back: 1 task | `Pool` | 12x | 0.50x |" in table
+    assert "| lend and give back: 1 task | `Pool` | 12x | 0.50x | 0.25x |" in table
     document = "# A\n<!-- benchmarks: main -->\nold\n<!-- end -->\nB\n<!-- benchmarks: all -->\n<!-- end -->\n"
     once = put_into(document, run, {"lend": "lend and give back"})
     assert "old" not in once
@@ -234,6 +273,20 @@ def test_documents_quote_the_main_table():
     assert put_into(once, run, {"lend": "lend and give back"}) == once
     with pytest.raises(ValueError, match="<!-- benchmarks: main -->"):
         put_into("# A\n", run, {})
+
+
+def test_documents_quote_how_long_one_task_alone_takes():
+    at = {"50": 0.0001, "99": 0.00025}
+    made = {CLIENT.name: [1.0, 2.0], PIPELINED.name: [1.1, 2.4], BARE.name: [0.5, 1.0]}
+    run = a_run(*(series(name, s, scenario="get", latencies=at) for name, s in made.items()))
+    document = "<!-- benchmarks: alone -->\n<!-- end -->\n"
+    assert put_into(document, run, {"get": "GET"}).splitlines()[1:-1] == [
+        "| GET: 1 task (asyncio, hiredis) | median | 99th percentile | times as long as `pool.client()` |",
+        "| --- | --- | --- | --- |",
+        "| `pool.client()` | 100 µs | 250 µs |  |",
+        "| `pool.pipelined()` | 100 µs | 250 µs | 1.1x (1.1-1.2) |",
+        "| asyncio + hiredis | 100 µs | 250 µs | 0.50x |",
+    ]
 
 
 # ---- comparison ----------------------------------------------------------------------------------

@@ -7,16 +7,17 @@ from benchmarks.contender import Contender
 from .bare import BARE
 from .coredis import COREDIS
 from .glide import GLIDE
-from .ours import BEHIND_REDIS, CLIENT, CORE, RAW
+from .ours import BEHIND_REDIS, CLIENT, CORE, PIPELINED, RAW
 from .redis_py import BLOCKING, RAISING
 
-__all__ = ["BARE", "CORE"]  # those that scenarios name
+__all__ = ["BARE", "CLIENT", "CORE"]  # those that scenarios and tables name
 
 ALL: Sequence[Contender] = (
     CORE,
     RAW,
     BEHIND_REDIS,
     CLIENT,
+    PIPELINED,
     BLOCKING,
     RAISING,
     COREDIS,

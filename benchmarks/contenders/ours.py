@@ -96,3 +96,6 @@ CORE = Contender("aiopool Pool", ours=True, lender=_core)
 RAW = Contender("aiopool RedisPool", ours=True, lender=_raw_lender, client=_raw)
 BEHIND_REDIS = Contender("aiopool Redis(pool)", ours=True, client=partial(_client, _behind_redis))
 CLIENT = Contender("aiopool pool.client()", ours=True, client=partial(_client, RedisPool.client))
+PIPELINED = Contender(
+    "aiopool pool.pipelined()", ours=True, client=partial(_client, RedisPool.pipelined)
+)

@@ -9,6 +9,7 @@ from benchmarks.measure import CONNECTIONS, Case, Effort, Scenario
 from benchmarks.server import LARGE, MIDDLING, value_of
 
 from .commands import Operation, opened
+from .names import number_of_tasks
 
 
 def _get(client: Client, key: str) -> Operation:
@@ -19,25 +20,32 @@ def _set(client: Client, key: str) -> Operation:
     return partial(client.set, key, value_of(key))
 
 
-_CASES: dict[str, Callable[[Client], Operation]] = {
+_OPERATIONS: dict[str, Callable[[Client], Operation]] = {
     "GET 16 KiB": partial(_get, key=MIDDLING),
     "SET 16 KiB": partial(_set, key=MIDDLING),
     "GET 1 MiB": partial(_get, key=LARGE),
     "SET 1 MiB": partial(_set, key=LARGE),
 }
-_QUICK = {"GET 16 KiB", "SET 1 MiB"}
+# Clients that share one connection have all these come on it, one after the other. (1 MiB is sent by
+# `pool.pipelined()` on a connection of its own, as by a pool.)
+_MANY = 100
+_MORE_TASKS_THAN_CONNECTIONS = ("GET 16 KiB", "SET 16 KiB", "GET 1 MiB")
+_QUICK = ("GET 16 KiB", "SET 1 MiB")
 
 
 def _cases(effort: Effort) -> list[Case]:
     return [
         Case(
-            name,
-            CONNECTIONS,
+            name if tasks == CONNECTIONS else f"{name}, {number_of_tasks(tasks)}",
+            tasks,
             CLIENTS,
-            partial(opened, tasks=CONNECTIONS, effort=effort, operation=operation),
+            partial(opened, tasks=tasks, seconds=effort.seconds, operation=_OPERATIONS[name]),
         )
-        for name, operation in _CASES.items()
-        if name in effort.pick(_CASES.keys(), _QUICK, _QUICK)
+        for tasks, names in (
+            (CONNECTIONS, effort.pick(tuple(_OPERATIONS), _QUICK, _QUICK)),
+            (_MANY, effort.pick(_MORE_TASKS_THAN_CONNECTIONS, (), ())),
+        )
+        for name in names
     ]
 
 

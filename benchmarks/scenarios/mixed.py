@@ -28,7 +28,7 @@ def _cases(effort: Effort) -> list[Case]:
             number_of_tasks(tasks),
             tasks,
             CLIENTS,
-            partial(opened, tasks=tasks, effort=effort, operation=_mixed),
+            partial(opened, tasks=tasks, seconds=effort.seconds, operation=_mixed),
         )
         for tasks in effort.pick((10, 100), (100,), (20,))
     ]
