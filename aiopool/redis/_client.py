@@ -12,19 +12,15 @@ from redis.observability.providers import get_observability_instance
 
 from ._lean import is_redis_pys
 
-_theirs = cast("Any", Redis)  # not typed
+theirs = cast("Any", Redis)  # not typed
 
-# Theirs, of a version of which the ways are known, if nobody has put something round it: libraries that
-# trace commands do.
-_known: Any = _theirs.execute_command
-if not is_redis_pys(_known, redis.asyncio.client.__file__):
-    _known = None
-
-
-def is_redis_pys_way() -> bool:
-    """Whether redis-py would execute a command as is known here."""
-    return _theirs.execute_command is _known
-
+# Their method, of a version of which the ways are known, if nobody has put something round it: libraries
+# that trace commands do.
+USUAL: Any = (
+    theirs.execute_command
+    if is_redis_pys(theirs.execute_command, redis.asyncio.client.__file__)
+    else None
+)
 
 # Before commands of this name redis-py sends others.
 _HIMPORT = "HIMPORT"
@@ -48,7 +44,7 @@ class Client(Redis):
         """As redis-py's."""
         name = args[0]
         if (
-            _theirs.execute_command is not _known
+            theirs.execute_command is not USUAL
             or self.single_connection_client
             or NEVER_DECODE in options
             or EMPTY_RESPONSE in options

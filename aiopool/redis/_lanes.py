@@ -21,6 +21,8 @@ AT_ONCE = 65536
 # For how many seconds a lane that is never idle may go on while others wait for a connection of the pool.
 TURN = 1.0
 
+_DONE = Reply.done
+
 
 class Lanes:
     """Up to so many lanes, during one life of the pool.
@@ -50,7 +52,10 @@ class Lanes:
         timeout = places.limits.timeout
         self._patience = inf if timeout is None else timeout
         self._context = Context()  # not that of whoever happens to be first
-        # The reply, the command, and until when it may wait here.
+        # What was asked for in this turn of the loop.
+        self._replies: list[Reply] = []
+        self._commands: list[bytes] = []
+        # What could not be written at its end: the reply, the command, and until when it may wait.
         self._line: deque[tuple[Reply, bytes, float]] = deque()
         self._withdrawn = 0  # at most so many in the line are of callers that were cancelled
         self._open: list[Lane] = []  # that take commands
@@ -72,14 +77,15 @@ class Lanes:
 
     def ask(self, command: bytes) -> Reply:
         """Have a command written at the end of this turn of the loop, or when its turn comes."""
-        line = self._line
         reply: Reply = self._loop.create_future()
-        line.append((reply, command, self._time() + self._patience))
-        if len(line) == 1:  # else what is before it waits for that, or for something to happen
+        replies = self._replies
+        replies.append(reply)
+        self._commands.append(command)
+        if len(replies) == 1:
             if self._ready or self._open:
-                self._loop.call_soon(self._flush, context=self._context)
+                self._loop.call_soon(self._end_turn, context=self._context)
             else:  # nothing else is to run in this turn, so it is at its end
-                self._flush()
+                self._end_turn()
         return reply
 
     def withdraw(self) -> None:
@@ -93,6 +99,30 @@ class Lanes:
         self._leave_the_pools_line()
 
     # ---- from the line to the lanes ----------------------------------------------------------
+
+    def _end_turn(self) -> None:
+        """Write what was asked for in this turn, or put it into the line."""
+        replies, self._replies = self._replies, []
+        commands, self._commands = self._commands, []
+        now = self._time()
+        together = b"".join(commands)
+        lane = None
+        try:
+            if (
+                not self._line
+                and len(together) <= AT_ONCE
+                and True not in map(_DONE, replies)  # else who waited was cancelled
+                and self.in_flight + len(replies) <= self._max_in_flight
+            ):
+                lane = self._lane(now)
+        finally:
+            if lane is None:
+                until = now + self._patience
+                self._line.extend([(*item, until) for item in zip(replies, commands, strict=True)])
+        if lane is None:
+            self._flush()
+        else:  # nearly always
+            lane.send(replies, together, now)
 
     @property
     def _wanted(self) -> bool:

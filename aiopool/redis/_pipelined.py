@@ -16,10 +16,10 @@ from redis.observability.providers import get_observability_instance
 from aiopool._errors import PoolError, likeness
 from aiopool._limits import whole
 
-from ._client import Client, called, is_redis_pys_way
+from ._client import USUAL, Client, called, theirs
 from ._connector import announcing
 from ._core import RedisCore
-from ._lane import Final, Reply
+from ._lane import Final
 from ._lanes import AT_ONCE, Lanes
 from ._lean import KNOWN, Lean, accountable
 from ._packing import packed
@@ -109,13 +109,16 @@ class PipelinedRedis(Client):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """As redis-py's, on a connection that is shared or not; see the class."""
-        if not is_redis_pys_way() or get_observability_instance().is_enabled():
-            return await Redis.execute_command(self, *args, **options)  # type: ignore[no-untyped-call]  # not typed
+        if theirs.execute_command is not USUAL or get_observability_instance().is_enabled():
+            return await theirs.execute_command(self, *args, **options)
         command = self._shareable(self._sharing or await self._learn(), args, options)
         if command is None:
             return await super().execute_command(*args, **options)
+        lanes = self._lanes
         try:
-            reply = await self._ask(command)
+            if lanes is None or not self._core.is_here(lanes.places):
+                lanes = self._lanes_here()
+            reply = await lanes.ask(command)
             callback = self.response_callbacks.get(args[0])
             return reply if callback is None else await called(callback, reply, options)
         except Final as wrapper:
@@ -123,7 +126,7 @@ class PipelinedRedis(Client):
         except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
             return await self._after(error, self._undecided, args, options)
         except CancelledError:
-            if (lanes := self._lanes) is not None:
+            if lanes is not None:
                 lanes.withdraw()
             raise
 
@@ -135,7 +138,7 @@ class PipelinedRedis(Client):
             return await super()._send_command_parse_response(conn, command_name, *args, **options)  # type: ignore[no-untyped-call]  # not typed
         command = self._shareable(self._sharing or await self._learn(), args, options)
         if command is not None:
-            reply = await self._ask(command)
+            reply = await self._lanes_here().ask(command)
             callback = self.response_callbacks.get(command_name)
             return reply if callback is None else await called(callback, reply, options)
         pool: Any = self.connection_pool  # typed in parts
@@ -154,14 +157,11 @@ class PipelinedRedis(Client):
         """Pack a command that may share a connection; None if it may not."""
         if NEVER_DECODE in options or EMPTY_RESPONSE in options or announcing.get():
             return None  # announcing: see `AnnouncingCore`
-        return packed(args, self._encoder, AT_ONCE, AT_ONCE) if sharing.may_share(args) else None
-
-    def _ask(self, command: bytes) -> Reply:
-        """Have a command sent on a lane."""
-        lanes = self._lanes
-        if lanes is None or not self._core.is_here(lanes.places):
-            lanes = self._lanes_here()
-        return lanes.ask(command)
+        try:
+            shares = sharing.known[args[0]]
+        except (KeyError, TypeError):  # the latter if it can't be looked up
+            shares = sharing.may_share(args)
+        return packed(args, self._encoder, AT_ONCE, AT_ONCE) if shares else None
 
     def _lanes_here(self) -> Lanes:
         """Give the lanes in the present life of the pool."""
@@ -214,7 +214,7 @@ class PipelinedRedis(Client):
 
         try:
             commands = await self._undecided.call_with_retry(
-                lambda: self._ask(_COMMAND), try_again, with_failure_count=True
+                lambda: self._lanes_here().ask(_COMMAND), try_again, with_failure_count=True
             )
         except ResponseError as refusal:
             return self._nothing_shares(refusal)

@@ -50,9 +50,6 @@ class Sharing:
     def may_share(self, args: Sequence[object]) -> bool:
         """Whether this command shares."""
         name = args[0]
-        verdict = self.known.get(name)
-        if verdict is not None:
-            return verdict
         if not isinstance(name, (str, bytes)) or len(name) > LONGEST_NAME:
             return False
         first, *others = str_if_bytes(name).upper().split() or [""]

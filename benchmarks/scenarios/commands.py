@@ -58,7 +58,7 @@ def _cases(
 
 def _case(tasks: int, effort: Effort, operation: Callable[[Client], Operation]) -> Case:
     # Of more tasks a turn takes long, even if each sends one command.
-    laps = _LAPS if tasks <= effort.pick(1000, 100, 0) else 1
+    laps = _LAPS if tasks <= effort.pick(100, 100, 0) else 1
     return Case(
         number_of_tasks(tasks),
         tasks,

@@ -35,11 +35,8 @@ def counted(calls: Counter[str]) -> dict[str, int]:
 
 OF_EACH_COMMAND = {
     "PipelinedRedis.execute_command": 2,  # it suspends once
-    "is_redis_pys_way": 1,
     "PipelinedRedis._shareable": 1,
-    "Sharing.may_share": 1,
     "packed": 1,
-    "PipelinedRedis._ask": 1,
     "RedisCore.is_here": 1,
     "Lanes.ask": 1,
     # of redis-py:
@@ -49,8 +46,7 @@ OF_EACH_COMMAND = {
     "get_observability_instance": 1,
 }
 OF_EACH_WRITE = {
-    "Lanes._flush": 1,
-    "Lanes._wanted": 2,
+    "Lanes._end_turn": 1,
     "Lanes.in_flight": 1,
     "Lanes._lane": 1,
     "Lanes.ring_at": 1,
