@@ -66,6 +66,7 @@ OF_EACH_LANE = {
     "Places.lend_idle": 1,
     "Lanes._begin": 1,
     "RedisCore.lent_to_a_lane": 1,
+    "RedisCore.back_from_a_lane": 1,
     "Lane.__init__": 1,
     "Lean.transport": 1,
     "Lane._end": 1,
