@@ -132,10 +132,14 @@ class Wire(asyncio.Protocol):
 
         """
         self.reschedule(None if timeout is None else self._time() + timeout)
-        return self.reply_in_the_same_time()
+        return self._wait()
 
     def reply_in_the_same_time(self) -> "asyncio.Future[Any]":
-        """Wait for another reply, before the deadline of the one before."""
+        """Wait for another reply, before the deadline of the one before, which may have passed."""
+        self.reschedule(self._deadline)
+        return self._wait()
+
+    def _wait(self) -> "asyncio.Future[Any]":
         if (before := self._waiting) is not None and not before.done():
             msg = "another task waits for a reply on this connection already"
             raise RuntimeError(msg)

@@ -40,7 +40,7 @@ OF_THE_CONNECTION = {
     "Lean.read_response": 2,  # it suspends once
     "Wire.arrived": 1,
     "Wire.reply": 1,
-    "Wire.reply_in_the_same_time": 1,
+    "Wire._wait": 1,
     "Wire.reschedule": 1,
     "Wire.data_received": 1,
     "Ledger.answered": 1,

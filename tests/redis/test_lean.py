@@ -517,6 +517,24 @@ async def test_push_messages_give_no_more_time(talker):
         assert asyncio.get_running_loop().time() - begun < 0.4
 
 
+async def test_a_push_message_of_which_the_handling_takes_all_the_time_is_no_reply(talker):
+    talker.mute.set()
+    async with lean(talker.url, socket_timeout=0.1) as conn:
+
+        async def handler(_message):
+            await asyncio.sleep(0.2)
+
+        conn._parser.set_invalidation_push_handler(handler)
+        await conn.send_command("ECHO", "word")
+        reading = asyncio.create_task(conn.read_response())
+        await asyncio.sleep(0)
+        talker.say(PUSH)
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(RedisTimeoutError):
+            await reading
+        assert asyncio.get_running_loop().time() - begun < 1
+
+
 async def test_errors_are_raised_and_those_that_end_a_connection_end_it(talker):
     async with lean(talker.url) as conn:
         talker.pong = b"-ERR no\r\n"
