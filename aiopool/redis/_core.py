@@ -103,8 +103,9 @@ class RedisCore(Pool[Accountable]):
             places.listener.acquired(waited)
 
     def back_from_a_lane(self, places: Places[Accountable], conn: Accountable) -> None:
-        """Take back a connection that a lane has had."""
-        places.take_back(conn)
+        """Take back a connection that a lane has had, unless the pool has closed it meanwhile."""
+        if not places.take_back(conn):
+            self._severed.pop(id(conn), None)
 
     def time_is_up(self, places: Places[Accountable], times: int, what: str) -> Exception:
         """Make the error of commands that have waited in vain, and count them."""

@@ -207,7 +207,7 @@ class Lane:
         if self.sent:
             self._owner.has_room()
         elif self._task is None:
-            self._end()
+            self.end()
 
     def _is_plain(self, reply: Any) -> bool:
         """Whether a reply of an unusual type is to be passed on as it is."""
@@ -233,6 +233,9 @@ class Lane:
             self._take_replies()
         except Exception as error:  # noqa: BLE001 - it is for those who wait
             self.fail(error)
+        except BaseException:
+            self._cancelled("handled a push message")
+            raise
         else:
             self._go_on()
 
@@ -240,28 +243,34 @@ class Lane:
         """Read replies as redis-py does."""
         try:
             while self.sent:
-                try:
-                    reply = await self._conn.read_response()
-                except ResponseError as error:
-                    self._answer_with(error)
-                else:
-                    waiting = self.sent.popleft()
-                    if not waiting.done():
-                        waiting.set_result(reply)
+                await self._read_one()
                 if self.sent:
                     self._owner.has_room()
         except Exception as error:  # noqa: BLE001 - it is for those who wait
             self.fail(error)
         except BaseException:
-            self.fail(RedisConnectionError("the task that read the replies was cancelled"))
+            self._cancelled("read the replies")
             raise
         else:
             if self.entry.task is self:  # else it has failed in writing
-                self._end()
+                self.end()
+
+    async def _read_one(self) -> None:
+        try:
+            # Else an error that is a reply would end the connection before the others are read.
+            reply = await self._conn.read_response(disconnect_on_error=False)
+        except (ResponseError, RedisConnectionError) as error:
+            if isinstance(error, RedisConnectionError) and error.status_code is None:
+                raise  # it is no reply
+            self._answer_with(error)
+        else:
+            waiting = self.sent.popleft()
+            if not waiting.done():
+                waiting.set_result(reply)
 
     # ---- the end -----------------------------------------------------------------------------
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Leave a connection on which nothing is under way."""
         self._leave()
         conn = self._conn
@@ -270,6 +279,10 @@ class Lane:
             now = asyncio.get_running_loop().time()
             conn.next_health_check = now + conn.health_check_interval
         self._owner.ended(self)
+
+    def _cancelled(self, task: str) -> None:
+        self.entry.condemn("unusable")
+        self.fail(RedisConnectionError(f"the task that {task} was cancelled"))
 
     def fail(self, error: Exception) -> None:
         """Close the connection; all who wait get redis-py's word for the error."""

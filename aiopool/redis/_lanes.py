@@ -173,8 +173,13 @@ class Lanes:
         return least
 
     def _must_leave(self, lane: Lane, now: float) -> bool:
-        others_wait = self.places.line.outnumbers(0 if self._waiter is None else 1)
-        return lane.is_wanted_back(now) or (others_wait and now - lane.entry.lent_at > TURN)
+        places = self.places
+        others_wait = places.line.outnumbers(0 if self._waiter is None else 1)
+        return (
+            lane.is_wanted_back(now)
+            or places.permits.over
+            or (others_wait and now - lane.entry.lent_at > TURN)
+        )
 
     def _another(self, now: float) -> Lane | None:
         """Lend one more connection, at once if one is idle."""
@@ -199,8 +204,8 @@ class Lanes:
             self._refuse(error)
         elif (entry := waiter.result()) is not None:
             if self._wanted:
-                self._begin(entry, self._time() - since)
-                self._flush()
+                if (lane := self._begin(entry, self._time() - since)) is not None:
+                    self._use(lane)
             else:
                 self.places.take_back(entry.conn)
 
@@ -230,19 +235,30 @@ class Lanes:
             await entry.conn.check_health()  # type: ignore[no-untyped-call]  # not typed
         except Exception as error:  # noqa: BLE001 - it is for those who wait
             self._check = None
-            self.places.take_back(entry.conn)
-            self._refuse(error)
-        except BaseException:
+            self._core.back_from_a_lane(self.places, entry.conn)
+            if self._open or self._leaving:
+                self._flush()
+            else:
+                self._refuse(error)
+        except BaseException:  # from outside
             self._check = None
-            self.places.take_back(entry.conn)
+            self._core.back_from_a_lane(self.places, entry.conn)
+            self._flush()
             raise
         else:
             self._check = None
             if self._wanted:
-                self._open.append(Lane(self, entry, self._context))
-                self._flush()
+                lane = Lane(self, entry, self._context)
+                self._open.append(lane)
+                self._use(lane)
             else:
-                self.places.take_back(entry.conn)
+                self._core.back_from_a_lane(self.places, entry.conn)
+
+    def _use(self, lane: Lane) -> None:
+        """Go on with the line on a new lane, unless the pool wants the connection back by now."""
+        self._flush()
+        if not lane.sent and lane in self._open + self._leaving:
+            lane.end()
 
     def _refuse(self, error: Exception) -> None:
         """Send away all who are in the line."""

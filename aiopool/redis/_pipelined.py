@@ -10,6 +10,7 @@ from typing import Any, cast
 from redis import __version__ as version
 from redis.asyncio import ConnectionPool, Redis
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.observability.providers import get_observability_instance
 
@@ -138,7 +139,12 @@ class PipelinedRedis(Client):
             return await super()._send_command_parse_response(conn, command_name, *args, **options)  # type: ignore[no-untyped-call]  # not typed
         command = self._shareable(self._sharing or await self._learn(), args, options)
         if command is not None:
-            reply = await self._lanes_here().ask(command)
+            lanes = self._lanes_here()
+            try:
+                reply = await lanes.ask(command)
+            except CancelledError:
+                lanes.withdraw()
+                raise
             callback = self.response_callbacks.get(command_name)
             return reply if callback is None else await called(callback, reply, options)
         pool: Any = self.connection_pool  # typed in parts
@@ -202,7 +208,10 @@ class PipelinedRedis(Client):
         await asyncio.wait([task])
         if self._learning is task:
             self._learning = None
-        error = None if task.cancelled() else task.exception()
+        if task.cancelled():
+            msg = "the task that asked for the server's commands was cancelled"
+            raise RedisConnectionError(msg)
+        error = task.exception()
         if isinstance(error, Exception):
             raise likeness(error) from error.__cause__
         self._sharing = task.result()

@@ -69,7 +69,7 @@ OF_EACH_LANE = {
     "RedisCore.back_from_a_lane": 1,
     "Lane.__init__": 1,
     "Lean.transport": 1,
-    "Lane._end": 1,
+    "Lane.end": 1,
     "Lane._leave": 1,
     "Lanes.ended": 1,
     "Places.take_back": 1,
