@@ -12,12 +12,11 @@ import pytest
 from chaos import LANES, RARITY, SIZE, WAYS, Report, round_of_traffic
 from chaos_proxy import KINDS
 from redis.asyncio import BlockingConnectionPool
-from servers import PYTHON, WIRES, Server
+from servers import WIRES, Server
 
 from aiopool import RedisPool
 from aiopool.redis._lane import Lane
 from aiopool.redis._lanes import Lanes
-from aiopool.redis._lean import Lean
 
 SEED = os.environ.get("AIOPOOL_CHAOS_SEED", "1")
 REQUESTS = 1000
@@ -171,21 +170,6 @@ async def test_the_oracle_sees_two_replies_that_are_swapped_now_and_then(
     write = Lane.send
     monkeypatch.setattr(Lane, "send", send)
     report = await until_something_is_wrong(server, wire, "lanes", seed)
-    assert report.wrong, report
-
-
-async def test_the_oracle_sees_a_lane_that_begins_with_a_reply_that_was_there_before(
-    server: Server, seed, monkeypatch
-):
-    def looks_good(self):
-        return self._writer is not None and not self._writer.transport.is_closing()
-
-    monkeypatch.setattr(Lean, "may_be_lent", looks_good)
-    monkeypatch.setattr(Lean, "may_be_put_aside", looks_good)
-    # With more to do, there would always be somebody for whom such a reply could be meant.
-    monkeypatch.setattr("chaos.TASKS", 4)
-    monkeypatch.setattr("chaos.LONGEST_PAUSE", 0.01)
-    report = await until_something_is_wrong(server, PYTHON, "lane", seed)
     assert report.wrong, report
 
 
