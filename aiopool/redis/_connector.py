@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
 from ._connection import Accountable
+from ._sharing import alone
 
 logger = logging.getLogger("aiopool")
 
@@ -70,6 +71,7 @@ class RedisConnector:
             return False
         conn.released = False
         announcing.set(True)
+        alone.set(True)  # what a listener sends belongs to no lane that is announced itself
         event: object = AsyncAfterConnectionReleasedEvent(conn)  # type: ignore[no-untyped-call]  # not typed
         try:
             await self._dispatcher.dispatch_async(event)

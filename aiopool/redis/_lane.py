@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextvars import Context
 from math import inf
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -16,6 +16,7 @@ from aiopool._idle import Entry
 from ._connection import Accountable
 from ._lean import PLAIN, Lean
 from ._ledger import Ledger
+from ._sharing import alone
 from ._wire import INCOMPLETE, TimeIsUp
 
 # What the transport holds back before the lane takes no more: asyncio's own high-water mark.
@@ -27,6 +28,8 @@ _A_LANES = Ledger()
 _A_LANES.stain()
 
 Reply = asyncio.Future[Any]
+
+T = TypeVar("T")
 
 
 class Final(Exception):
@@ -77,12 +80,16 @@ class Lane:
         "_written",
         "entry",
         "sent",
+        "since",
     )
 
-    def __init__(self, owner: Owner, entry: Entry[Accountable], context: Context) -> None:
-        """Take over a connection that was lent."""
+    def __init__(
+        self, owner: Owner, entry: Entry[Accountable], context: Context, now: float
+    ) -> None:
+        """Take over a connection that was lent and is connected."""
         conn = cast("Lean", entry.conn)
         self.entry = entry
+        self.since = now
         self.sent: deque[Reply] = deque()  # of the commands under way
         self._conn = conn
         self._owner = owner
@@ -107,8 +114,12 @@ class Lane:
     @property
     def full(self) -> bool:
         """Whether it takes no commands for now."""
-        transport = self._transport
-        return transport.is_closing() or transport.get_write_buffer_size() > HIGH_WATER
+        transport, wire = self._transport, self._wire
+        return (
+            transport.is_closing()
+            or (wire is not None and wire.over)  # of which the transport may say nothing yet
+            or transport.get_write_buffer_size() > HIGH_WATER
+        )
 
     def is_wanted_back(self, now: float) -> bool:
         """Whether the connection is to be given back soon, to be closed or checked."""
@@ -129,13 +140,9 @@ class Lane:
         except Exception as error:  # noqa: BLE001 - it is for those who wait
             self.fail(error)
             return
-        if self._wire is None:
-            if self._task is None:
-                loop = asyncio.get_running_loop()
-                self._task = loop.create_task(
-                    self._read(), name="aiopool-lane", context=self._context
-                )
-        elif (timeout := self._conn.socket_timeout) is not None:
+        if self._wire is None and self._task is None:
+            self._task = task_of(self._read(), "aiopool-lane", self._context)
+        if (timeout := self._conn.socket_timeout) is not None:
             self._owner.ring_at(now + timeout)
 
     # ---- the time limit ----------------------------------------------------------------------
@@ -143,7 +150,7 @@ class Lane:
     def due(self) -> float:
         """Say by when the oldest command under way must have been answered."""
         timeout = self._conn.socket_timeout
-        if timeout is None or self._wire is None or not self.sent:
+        if timeout is None or not self.sent:
             return inf
         self._forget_answered()
         return self._written[0][0] + timeout
@@ -189,7 +196,14 @@ class Lane:
         wire = self._wire
         assert wire is not None  # noqa: S101 - likewise
         sent, gets = self.sent, wire.hiredis.gets
-        while (reply := gets()) is not INCOMPLETE:
+        while True:
+            try:
+                reply = gets()
+            except UnicodeError as error:  # it goes on with the next reply
+                self._answer_with(error)
+                continue
+            if reply is INCOMPLETE:
+                break
             if type(reply) in PLAIN or self._is_plain(reply):
                 waiting = sent.popleft()
                 if not waiting.done():  # else who waited was cancelled
@@ -197,10 +211,7 @@ class Lane:
             elif not isinstance(reply, wire.push_type):
                 self._answer_with(cast("Exception", reply[0] if type(reply) is list else reply))
             else:
-                loop = asyncio.get_running_loop()
-                self._task = loop.create_task(
-                    self._handle(reply), name="aiopool-push", context=self._context
-                )
+                self._task = task_of(self._handle(reply), "aiopool-push", self._context.copy())
                 break
 
     def _go_on(self) -> None:
@@ -225,6 +236,7 @@ class Lane:
 
     async def _handle(self, push: list[Any]) -> None:
         """Handle a push message before what came after it."""
+        alone.set(True)  # a command of the handler's must not wait for it here
         try:
             await self._conn.handle_push(push)
             if self.entry.task is not self:
@@ -257,9 +269,13 @@ class Lane:
 
     async def _read_one(self) -> None:
         try:
-            # Else an error that is a reply would end the connection before the others are read.
-            reply = await self._conn.read_response(disconnect_on_error=False)
-        except (ResponseError, RedisConnectionError) as error:
+            # Else an error that is a reply would end the connection before the others are read, and
+            # one in decoding would come in the middle of a reply.
+            conn = self._conn
+            reply = await conn.read_response(disable_decoding=True, disconnect_on_error=False)
+            if conn.encoder.decode_responses:
+                reply = _decoded(reply, conn.encoder)
+        except (ResponseError, RedisConnectionError, UnicodeError) as error:
             if isinstance(error, RedisConnectionError) and error.status_code is None:
                 raise  # it is no reply
             self._answer_with(error)
@@ -310,3 +326,25 @@ class Lane:
     def may_write(self) -> None:
         """Go on with what waits for the peer to take bytes again."""
         self._owner.has_room()
+
+
+def task_of(coroutine: Coroutine[Any, Any, T], name: str, context: Context) -> "asyncio.Task[T]":
+    """Make a task that begins in a later turn of the loop, even where tasks are eager.
+
+    An eager one would enter its context at once, in which whoever makes it may be already.
+    """
+    return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name, context=context)
+
+
+def _decoded(reply: object, encoder: Any) -> Any:
+    """Decode a reply, and what is in it, as redis-py's parsers in Python do."""
+    if isinstance(reply, bytes):
+        return reply.decode(encoder.encoding, encoder.encoding_errors)
+    if isinstance(reply, list):
+        return [_decoded(item, encoder) for item in cast("list[object]", reply)]
+    if isinstance(reply, set):
+        return {_decoded(item, encoder) for item in cast("set[object]", reply)}
+    if isinstance(reply, dict):
+        pairs = cast("dict[object, object]", reply).items()
+        return {_decoded(key, encoder): _decoded(value, encoder) for key, value in pairs}
+    return reply

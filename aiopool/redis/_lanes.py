@@ -13,7 +13,7 @@ from aiopool._places import Places
 
 from ._connection import Accountable
 from ._core import RedisCore
-from ._lane import Final, Lane, Reply
+from ._lane import Final, Lane, Reply, task_of
 
 # Of what waits, so many bytes are written at a time, and then it is seen which lane takes the next.
 AT_ONCE = 65536
@@ -178,7 +178,7 @@ class Lanes:
         return (
             lane.is_wanted_back(now)
             or places.permits.over
-            or (others_wait and now - lane.entry.lent_at > TURN)
+            or (others_wait and now - lane.since > TURN)
         )
 
     def _another(self, now: float) -> Lane | None:
@@ -203,11 +203,13 @@ class Lanes:
             assert isinstance(error, Exception)  # noqa: S101 - for the type checkers
             self._refuse(error)
         elif (entry := waiter.result()) is not None:
-            if self._wanted:
-                if (lane := self._begin(entry, self._time() - since)) is not None:
-                    self._use(lane)
-            else:
+            if not self._wanted:
                 self.places.take_back(entry.conn)
+            elif not entry.conn.is_connected:  # any more
+                self.places.take_back(entry.conn)
+                self._flush()
+            elif (lane := self._begin(entry, self._time() - since)) is not None:
+                self._use(lane)
 
     def _leave_the_pools_line(self) -> None:
         """Wait for a connection no longer, if nobody needs it."""
@@ -222,11 +224,12 @@ class Lanes:
         self._core.lent_to_a_lane(self.places, waited)
         conn = entry.conn
         if conn.health_check_interval and self._loop.time() > conn.next_health_check:
-            self._check = self._loop.create_task(
-                self._check_health(entry), name="aiopool-lane-check", context=self._context
-            )
+            self._check = task_of(self._check_health(entry), "aiopool-lane-check", self._context)
             return None
-        lane = Lane(self, entry, self._context)
+        return self._open_lane(entry)
+
+    def _open_lane(self, entry: Entry[Accountable]) -> Lane:
+        lane = Lane(self, entry, self._context, self._time())
         self._open.append(lane)
         return lane
 
@@ -247,12 +250,11 @@ class Lanes:
             raise
         else:
             self._check = None
-            if self._wanted:
-                lane = Lane(self, entry, self._context)
-                self._open.append(lane)
-                self._use(lane)
+            if self._wanted and entry.conn.is_connected:
+                self._use(self._open_lane(entry))
             else:
                 self._core.back_from_a_lane(self.places, entry.conn)
+                self._flush()
 
     def _use(self, lane: Lane) -> None:
         """Go on with the line on a new lane, unless the pool wants the connection back by now."""

@@ -16,6 +16,9 @@ from ._ledger import LONGEST_NAME
 # a longer one is redis-py's business.
 CUTOFF = 6000
 
+# What goes with each argument, at least: $, a digit, and two ends of line.
+_AROUND = 6
+
 
 def packed(
     args: Sequence[object], encoder: Any, most: int = sys.maxsize, longest: int = CUTOFF
@@ -25,7 +28,7 @@ def packed(
     Args:
         args: Its words; all but the first may be of any type that redis-py sends.
         encoder: The connection's.
-        most: How many bytes they may have in all.
+        most: How many bytes they may have in all, with what goes round each.
         longest: How many each may have.
 
     Raises:
@@ -48,7 +51,7 @@ def packed(
             value = encoder.encode(arg)  # type: ignore[no-untyped-call]  # not typed
             if not isinstance(value, bytes):
                 return None
-        size += (length := len(value))
+        size += (length := len(value)) + _AROUND
         if length > longest or size > most:
             return None
         parts.append(b"$%d\r\n%b\r\n" % (length, value))

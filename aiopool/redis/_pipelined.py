@@ -4,7 +4,7 @@ import asyncio
 import logging
 from asyncio import CancelledError
 from contextvars import Context
-from copy import copy
+from copy import deepcopy
 from typing import Any, cast
 
 from redis import __version__ as version
@@ -18,13 +18,12 @@ from aiopool._errors import PoolError, likeness
 from aiopool._limits import whole
 
 from ._client import USUAL, Client, called, theirs
-from ._connector import announcing
 from ._core import RedisCore
-from ._lane import Final
+from ._lane import Final, task_of
 from ._lanes import AT_ONCE, Lanes
 from ._lean import KNOWN, Lean, accountable
 from ._packing import packed
-from ._sharing import Sharing
+from ._sharing import Sharing, alone
 
 logger = logging.getLogger("aiopool")
 
@@ -123,13 +122,14 @@ class PipelinedRedis(Client):
             callback = self.response_callbacks.get(args[0])
             return reply if callback is None else await called(callback, reply, options)
         except Final as wrapper:
-            raise wrapper.error from wrapper.error.__cause__
+            refused = [wrapper.error]
         except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
             return await self._after(error, self._undecided, args, options)
         except CancelledError:
             if lanes is not None:
                 lanes.withdraw()
             raise
+        raise refused.pop()  # here, where no wrapper becomes its context
 
     async def _send_command_parse_response(
         self, conn: Any, command_name: Any, *args: Any, **options: Any
@@ -150,8 +150,8 @@ class PipelinedRedis(Client):
         pool: Any = self.connection_pool  # typed in parts
         try:
             own = await pool.get_connection()
-        except Exception as error:
-            raise Final(error) from error
+        except Exception as error:  # noqa: BLE001 - whichever it is
+            raise Final(error) from None
         try:
             return await super()._send_command_parse_response(own, command_name, *args, **options)  # type: ignore[no-untyped-call]  # not typed
         finally:
@@ -161,8 +161,8 @@ class PipelinedRedis(Client):
         self, sharing: Sharing, args: tuple[Any, ...], options: dict[str, Any]
     ) -> bytes | None:
         """Pack a command that may share a connection; None if it may not."""
-        if NEVER_DECODE in options or EMPTY_RESPONSE in options or announcing.get():
-            return None  # announcing: see `AnnouncingCore`
+        if NEVER_DECODE in options or EMPTY_RESPONSE in options or alone.get():
+            return None
         try:
             shares = sharing.known[args[0]]
         except (KeyError, TypeError):  # the latter if it can't be looked up
@@ -174,7 +174,7 @@ class PipelinedRedis(Client):
         try:
             places = self._core.places()
         except PoolError as error:
-            raise Final(error) from error
+            raise Final(error) from None
         if self._lanes is None or self._lanes.places is not places:
             self._lanes = Lanes(self._core, places, self._most, self._max_in_flight)
         return self._lanes
@@ -199,23 +199,23 @@ class PipelinedRedis(Client):
 
     async def _learn(self) -> Sharing:
         """Have the server asked about its commands, once for all who want to know."""
-        loop = asyncio.get_running_loop()
         task = self._learning
-        if task is None or task.get_loop() is not loop:
-            self._learning = task = loop.create_task(
-                self._ask_the_server(), name="aiopool-commands", context=Context()
-            )
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
+            self._learning = task = task_of(self._ask_the_server(), "aiopool-commands", Context())
+            task.add_done_callback(self._learnt)
         await asyncio.wait([task])
-        if self._learning is task:
-            self._learning = None
         if task.cancelled():
             msg = "the task that asked for the server's commands was cancelled"
             raise RedisConnectionError(msg)
-        error = task.exception()
-        if isinstance(error, Exception):
+        if isinstance(error := task.exception(), Exception):
             raise likeness(error) from error.__cause__
-        self._sharing = task.result()
-        return self._sharing
+        return task.result()
+
+    def _learnt(self, task: asyncio.Task[Sharing]) -> None:
+        """Note what was told; if that was an error, the next command asks again."""
+        self._learning = None
+        if not task.cancelled() and task.exception() is None:
+            self._sharing = task.result()
 
     async def _ask_the_server(self) -> Sharing:
         async def try_again(_error: Exception, _failures: int) -> None:
@@ -226,6 +226,8 @@ class PipelinedRedis(Client):
                 lambda: self._lanes_here().ask(_COMMAND), try_again, with_failure_count=True
             )
         except ResponseError as refusal:
+            if str(refusal).startswith("BUSY "):  # with a script: nobody is answered now
+                raise
             return self._nothing_shares(refusal)
         sharing = Sharing(scripts=self._share_scripts)
         try:
@@ -263,12 +265,23 @@ class _Undecided:
 
     async def call_with_retry(self, do: Any, fail: Any, **options: Any) -> Any:
         """As redis-py's, but what was not sent is not tried again: the pool has done that."""
-        retry = copy(self._core.retry)
-        retry.update_supported_errors(self._retried)  # as each connection does
         try:
-            return await retry.call_with_retry(do, fail, **options)
-        except Final as refusal:
-            raise refusal.error from refusal.error.__cause__
+            return await do()
+        except Exception as error:  # noqa: BLE001 - the policy decides what becomes of it
+            first = [error]
+        retry = deepcopy(self._core.retry)  # it counts, and is to count for this command only
+        retry.update_supported_errors(self._retried)  # as each connection does
+
+        def attempt() -> Any:
+            if first:
+                raise first.pop()
+            return do()
+
+        try:
+            return await retry.call_with_retry(attempt, fail, **options)
+        except Final as wrapper:
+            refused = [wrapper.error]
+        raise refused.pop()  # here, where no wrapper becomes its context
 
     async def disconnect(self, *_: Any, **__: Any) -> None:
         """Do nothing: a connection that has failed is closed where it is given back."""

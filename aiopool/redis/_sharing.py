@@ -1,6 +1,7 @@
 """Which commands may share a connection with those of other tasks."""
 
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from redis.utils import str_if_bytes
@@ -25,6 +26,10 @@ _SCRIPTS = frozenset(["EVAL", "EVALSHA", "EVALSHA_RO", "EVAL_RO", "FCALL", "FCAL
 
 # So many names are remembered with what was found.
 _MOST_NAMES = 1024
+
+
+# True in tasks of which the commands share nothing.
+alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 class Sharing:

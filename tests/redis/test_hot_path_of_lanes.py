@@ -65,6 +65,7 @@ OF_EACH_LANE = {
     "Lanes._another": 1,
     "Places.lend_idle": 1,
     "Lanes._begin": 1,
+    "Lanes._open_lane": 1,
     "RedisCore.lent_to_a_lane": 1,
     "RedisCore.back_from_a_lane": 1,
     "Lane.__init__": 1,
