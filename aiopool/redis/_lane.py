@@ -64,7 +64,8 @@ class Lane:
     """Writes commands, and gives each reply, which come in the same order, to who waits for it.
 
     It has the connection from the first command until none is under way. Meanwhile it reads what
-    arrives on the wire; where there is none, a task of its own reads in redis-py's way.
+    arrives on the wire; where there is none, a task of its own reads in redis-py's way. It decodes
+    nothing: a reply that can't be decoded shall be an error of its caller alone.
     """
 
     __slots__ = (
@@ -196,14 +197,7 @@ class Lane:
         wire = self._wire
         assert wire is not None  # noqa: S101 - likewise
         sent, gets = self.sent, wire.hiredis.gets
-        while True:
-            try:
-                reply = gets()
-            except UnicodeError as error:  # it goes on with the next reply
-                self._answer_with(error)
-                continue
-            if reply is INCOMPLETE:
-                break
+        while (reply := gets(False)) is not INCOMPLETE:  # noqa: FBT003 - hiredis names no argument
             if type(reply) in PLAIN or self._is_plain(reply):
                 waiting = sent.popleft()
                 if not waiting.done():  # else who waited was cancelled
@@ -269,13 +263,12 @@ class Lane:
 
     async def _read_one(self) -> None:
         try:
-            # Else an error that is a reply would end the connection before the others are read, and
-            # one in decoding would come in the middle of a reply.
-            conn = self._conn
-            reply = await conn.read_response(disable_decoding=True, disconnect_on_error=False)
-            if conn.encoder.decode_responses:
-                reply = _decoded(reply, conn.encoder)
-        except (ResponseError, RedisConnectionError, UnicodeError) as error:
+            reply = await self._conn.read_response(
+                disable_decoding=True,
+                # Else an error that is a reply would end the connection before the others are read.
+                disconnect_on_error=False,
+            )
+        except (ResponseError, RedisConnectionError) as error:
             if isinstance(error, RedisConnectionError) and error.status_code is None:
                 raise  # it is no reply
             self._answer_with(error)
@@ -334,17 +327,3 @@ def task_of(coroutine: Coroutine[Any, Any, T], name: str, context: Context) -> "
     An eager one would enter its context at once, in which whoever makes it may be already.
     """
     return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name, context=context)
-
-
-def _decoded(reply: object, encoder: Any) -> Any:
-    """Decode a reply, and what is in it, as redis-py's parsers in Python do."""
-    if isinstance(reply, bytes):
-        return reply.decode(encoder.encoding, encoder.encoding_errors)
-    if isinstance(reply, list):
-        return [_decoded(item, encoder) for item in cast("list[object]", reply)]
-    if isinstance(reply, set):
-        return {_decoded(item, encoder) for item in cast("set[object]", reply)}
-    if isinstance(reply, dict):
-        pairs = cast("dict[object, object]", reply).items()
-        return {_decoded(key, encoder): _decoded(value, encoder) for key, value in pairs}
-    return reply

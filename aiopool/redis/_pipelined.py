@@ -94,6 +94,7 @@ class PipelinedRedis(Client):
         self._max_in_flight = max_in_flight
         self._lanes: Lanes | None = None  # in the present life of the pool
         self._encoder = pool.get_encoder()
+        self._decodes = bool(self._encoder.decode_responses)
         self._share_scripts = share_scripts
         self._sharing: Sharing | None = None  # until the server has told
         self._learning: asyncio.Task[Sharing] | None = None
@@ -119,6 +120,8 @@ class PipelinedRedis(Client):
             if lanes is None or not self._core.is_here(lanes.places):
                 lanes = self._lanes_here()
             reply = await lanes.ask(command)
+            if self._decodes:
+                reply = decoded(reply, self._encoder)
             callback = self.response_callbacks.get(args[0])
             return reply if callback is None else await called(callback, reply, options)
         except Final as wrapper:
@@ -145,6 +148,8 @@ class PipelinedRedis(Client):
             except CancelledError:
                 lanes.withdraw()
                 raise
+            if self._decodes:
+                reply = decoded(reply, self._encoder)
             callback = self.response_callbacks.get(command_name)
             return reply if callback is None else await called(callback, reply, options)
         pool: Any = self.connection_pool  # typed in parts
@@ -243,6 +248,18 @@ class PipelinedRedis(Client):
             reason,
         )
         return Sharing(scripts=False)
+
+
+def decoded(reply: Any, encoder: Any) -> Any:
+    """Decode a reply, and what is in it, as redis-py's parsers do."""
+    kind = cast("object", type(reply))
+    if kind is bytes:
+        return reply.decode(encoder.encoding, encoder.encoding_errors)
+    if kind is list:
+        return [decoded(item, encoder) for item in reply]
+    if kind is dict:
+        return {decoded(key, encoder): decoded(value, encoder) for key, value in reply.items()}
+    return reply
 
 
 class _Undecided:

@@ -194,11 +194,12 @@ async def test_scripts_get_connections_of_their_own_if_told_to(server: Server):
         assert await lendings(client, "GET", "key") == 1
 
 
-async def test_a_long_argument_does_not_hold_up_the_others(server: Server):
+async def test_a_long_command_does_not_hold_up_the_others(server: Server):
     async with RedisPool(server.url, **STRICT) as pool:
         client = pool.pipelined()
         await client.ping()
         assert await lendings(client, "SET", "key", b"x" * 100_000) == 2
+        assert await lendings(client, "DEL", *[b"x" * 1_000] * 100) == 2
         assert await lendings(client, "SET", "key", b"x" * 50_000) == 1
 
 
@@ -340,6 +341,25 @@ async def test_an_argument_redis_py_does_not_send_is_refused_to_its_caller_alone
         await client.set("key", object())
     await many(client, 5)
     assert pool.stats().lent == 0
+
+
+async def test_a_reply_that_can_t_be_decoded_is_an_error_of_its_caller_alone(server: Server, wire):
+    server.run("SET", "binary", b"\xff")
+    server.run("RPUSH", "list", "é", b"\xfe", "b", b"\xfd")
+    async with RedisPool(server.url, decode_responses=True, **STRICT, **wire) as pool:
+        client = pool.pipelined()
+        outcomes = await asyncio.gather(
+            *(client.echo(f"é{number}") for number in range(10)),
+            client.get("binary"),
+            client.lrange("list", 0, -1),
+            *(client.echo(f"é{number}") for number in range(10, 20)),
+            return_exceptions=True,
+        )
+        errors = [str(outcomes.pop(10)) for _ in range(2)]
+        assert outcomes == [f"é{number}" for number in range(20)]
+        assert "can't decode byte 0xff in position 0" in errors[0]
+        assert "can't decode byte 0xfe in position 0" in errors[1]
+        assert pool.stats().opened == 1
 
 
 async def test_a_new_token_is_shown_on_a_lane_that_is_always_busy(server: Server):
