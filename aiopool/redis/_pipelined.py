@@ -170,7 +170,7 @@ class PipelinedRedis(Client):
             return None
         try:
             shares = sharing.known[args[0]]
-        except (KeyError, TypeError):  # the latter if it can't be looked up
+        except (KeyError, TypeError, ValueError):  # the others if it can't be looked up
             shares = sharing.may_share(args)
         return packed(args, self._encoder, AT_ONCE, AT_ONCE) if shares else None
 
