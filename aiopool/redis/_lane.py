@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Coroutine, Iterable
 from contextvars import Context
 from math import inf
+from traceback import walk_tb
 from typing import Any, Protocol, TypeVar, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -269,8 +270,8 @@ class Lane:
                 disconnect_on_error=False,
             )
         except (ResponseError, RedisConnectionError) as error:
-            if isinstance(error, RedisConnectionError) and error.status_code is None:
-                raise  # it is no reply
+            if isinstance(error, RedisConnectionError) and not _is_whole_reply(error):
+                raise
             self._answer_with(error)
         else:
             waiting = self.sent.popleft()
@@ -327,3 +328,13 @@ def task_of(coroutine: Coroutine[Any, Any, T], name: str, context: Context) -> "
     An eager one would enter its context at once, in which whoever makes it may be already.
     """
     return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name, context=context)
+
+
+def _is_whole_reply(error: RedisConnectionError) -> bool:
+    """Whether redis-py's parser in Python has raised this for a reply that it has read to its end.
+
+    It raises such an error also where that is only a part of a reply, and leaves the rest unread. Then
+    the method that reads a reply has called itself.
+    """
+    frames = [frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)]
+    return error.status_code is not None and frames.count("_read_response") == 1

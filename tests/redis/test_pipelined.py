@@ -362,6 +362,26 @@ async def test_a_reply_that_can_t_be_decoded_is_an_error_of_its_caller_alone(ser
         assert pool.stats().opened == 1
 
 
+async def test_an_error_inside_a_reply_that_ends_the_connection_puts_no_reply_in_anothers_place(
+    server: Server, wire
+):
+    async with RedisPool(server.url, **STRICT, **wire) as pool:
+        client = pool.pipelined()
+        await client.ping()
+        words = [b"%d" % number for number in range(20)]
+        error, *others = await asyncio.gather(
+            client.eval("return {redis.error_reply('LOADING no'), 'mine', 'mine, too'}", 0),
+            *(client.echo(word) for word in words),
+            return_exceptions=True,
+        )
+        assert isinstance(error, redis.BusyLoadingError)
+        if wire["parser_class"] is HIREDIS["parser_class"]:
+            assert others == words
+        else:  # redis-py's parser in Python leaves the rest of that reply unread
+            assert {type(other) for other in others} == {redis.BusyLoadingError}
+        assert await client.echo("word") == b"word"
+
+
 async def test_a_new_token_is_shown_on_a_lane_that_is_always_busy(server: Server):
     server.run("ACL", "SETUSER", "renewed", "on", ">first", ">second", "~*", "&*", "+@all")
     try:
