@@ -399,6 +399,22 @@ async def test_a_reply_that_can_t_be_decoded_is_an_error_of_its_caller_alone(ser
         assert pool.stats().opened == 1
 
 
+async def test_a_push_message_that_can_t_be_decoded_is_taken_for_nobodys_reply(server: Server):
+    async def track(conn) -> None:
+        await conn.on_connect()
+        await conn.send_command("CLIENT", "TRACKING", "ON")
+        await conn.read_response()
+
+    options = {"decode_responses": True, "redis_connect_func": track, "protocol": 3}
+    async with RedisPool(server.url, max_size=1, **options, **STRICT) as pool:
+        client = pool.pipelined()
+        assert await client.get(b"\xff") is None
+        server.run("SET", b"\xff", 1)  # of which the connection is told
+        words = [str(number) for number in range(20)]
+        assert await asyncio.gather(*(client.echo(word) for word in words)) == words
+        assert pool.stats().opened == 1
+
+
 async def test_an_error_inside_a_reply_that_ends_the_connection_puts_no_reply_in_anothers_place(
     server: Server, wire
 ):
