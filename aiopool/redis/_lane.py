@@ -3,9 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from contextvars import Context
 from math import inf
-from traceback import walk_tb
 from typing import Any, Protocol, TypeVar, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -233,7 +233,11 @@ class Lane:
         """Handle a push message before what came after it."""
         alone.set(True)  # a command of the handler's must not wait for it here
         try:
-            await self._conn.handle_push(push)
+            conn = self._conn
+            if conn.encoder.decode_responses:
+                with suppress(UnicodeError):  # then the handler gets the bytes
+                    push = decoded(push, conn.encoder)
+            await conn.handle_push(push)
             if self.entry.task is not self:
                 return  # the lane has failed meanwhile
             self._task = None
@@ -264,14 +268,8 @@ class Lane:
 
     async def _read_one(self) -> None:
         try:
-            reply = await self._conn.read_response(
-                disable_decoding=True,
-                # Else an error that is a reply would end the connection before the others are read.
-                disconnect_on_error=False,
-            )
-        except (ResponseError, RedisConnectionError) as error:
-            if isinstance(error, RedisConnectionError) and not _is_whole_reply(error):
-                raise
+            reply = await self._conn.read_response(disable_decoding=True)
+        except ResponseError as error:
             self._answer_with(error)
         else:
             waiting = self.sent.popleft()
@@ -322,19 +320,23 @@ class Lane:
         self._owner.has_room()
 
 
+def decoded(reply: object, encoder: Any) -> Any:
+    """Decode a reply, and what is in it, as redis-py's parsers do."""
+    if isinstance(reply, bytes):
+        return reply.decode(encoder.encoding, encoder.encoding_errors)
+    if isinstance(reply, list):
+        return [decoded(item, encoder) for item in cast("list[object]", reply)]
+    if isinstance(reply, set):
+        return {decoded(item, encoder) for item in cast("set[object]", reply)}
+    if isinstance(reply, dict):
+        pairs = cast("dict[object, object]", reply).items()
+        return {decoded(key, encoder): decoded(value, encoder) for key, value in pairs}
+    return reply
+
+
 def task_of(coroutine: Coroutine[Any, Any, T], name: str, context: Context) -> "asyncio.Task[T]":
     """Make a task that begins in a later turn of the loop, even where tasks are eager.
 
     An eager one would enter its context at once, in which whoever makes it may be already.
     """
     return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name, context=context)
-
-
-def _is_whole_reply(error: RedisConnectionError) -> bool:
-    """Whether redis-py's parser in Python has raised this for a reply that it has read to its end.
-
-    It raises such an error also where that is only a part of a reply, and leaves the rest unread. Then
-    the method that reads a reply has called itself.
-    """
-    frames = [frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)]
-    return error.status_code is not None and frames.count("_read_response") == 1

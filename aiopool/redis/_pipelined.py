@@ -19,7 +19,7 @@ from aiopool._limits import whole
 
 from ._client import USUAL, Client, called, theirs
 from ._core import RedisCore
-from ._lane import Final, task_of
+from ._lane import Final, decoded, task_of
 from ._lanes import AT_ONCE, Lanes
 from ._lean import KNOWN, Lean, accountable
 from ._packing import packed
@@ -248,18 +248,6 @@ class PipelinedRedis(Client):
             reason,
         )
         return Sharing(scripts=False)
-
-
-def decoded(reply: Any, encoder: Any) -> Any:
-    """Decode a reply, and what is in it, as redis-py's parsers do."""
-    kind = cast("object", type(reply))
-    if kind is bytes:
-        return reply.decode(encoder.encoding, encoder.encoding_errors)
-    if kind is list:
-        return [decoded(item, encoder) for item in reply]
-    if kind is dict:
-        return {decoded(key, encoder): decoded(value, encoder) for key, value in reply.items()}
-    return reply
 
 
 class _Undecided:

@@ -735,8 +735,10 @@ async def test_an_error_as_reply_is_its_callers_and_ends_the_connection_if_it_do
     async with pool_of(teller.url, max_size=1, **wire) as pool:
         client = pool.pipelined()
         tasks = begin(client, range(50))
-        assert await fates(tasks) == {well: 49, error: 1}
-        assert type(tasks[25].exception()) is error
+        # redis-py's parser in Python can't tell such an error from one in the middle of a reply.
+        reach = 25 if connects > 1 and wire in (WIRES["resp2-python"], WIRES["resp3-python"]) else 1
+        assert await fates(tasks) == {well: 50 - reach, error: reach}
+        assert {type(task.exception()) for task in tasks[25 : 25 + reach]} == {error}
         await ask(client, "next")
         assert teller.connects == connects
 
