@@ -69,6 +69,9 @@ async def test_every_kind_of_fault_is_injected(server: Server, seed):
     assert report.faults.keys() == KINDS
 
 
+ONCE = pytest.mark.asyncio(loop_factories=["asyncio"])  # is enough for what is wrong on any loop
+
+
 # ---- what the oracle sees in bad pools -------------------------------------------------------------
 
 
@@ -145,6 +148,8 @@ class Forgetting(deque):
                 return waiting
 
 
+@ONCE
+@pytest.mark.parametrize("wire", [WIRES["resp2-python"], WIRES["resp3-hiredis"]])
 async def test_the_oracle_sees_the_reply_to_a_cancelled_caller_given_to_the_next(
     server: Server, wire, seed, monkeypatch
 ):
@@ -158,8 +163,9 @@ async def test_the_oracle_sees_the_reply_to_a_cancelled_caller_given_to_the_next
     assert report.wrong, report
 
 
+@ONCE
 async def test_the_oracle_sees_two_replies_that_are_swapped_now_and_then(
-    server: Server, wire, seed, monkeypatch
+    server: Server, seed, monkeypatch
 ):
     def send(self, replies, commands, now):
         if len(replies) > 1 and draw.random() < 0.1:
@@ -169,10 +175,11 @@ async def test_the_oracle_sees_two_replies_that_are_swapped_now_and_then(
     draw = Random(seed)
     write = Lane.send
     monkeypatch.setattr(Lane, "send", send)
-    report = await until_something_is_wrong(server, wire, "lanes", seed)
+    report = await until_something_is_wrong(server, WIRES["resp3-hiredis"], "lanes", seed)
     assert report.wrong, report
 
 
+@ONCE
 @pytest.mark.parametrize("way", LANES)
 async def test_the_oracle_sees_a_connection_that_a_lane_keeps(
     server: Server, seed, way, monkeypatch
