@@ -1,7 +1,9 @@
 """Commands that share connections: when they are written, who gets which reply, and what ends a lane."""
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -269,6 +271,24 @@ async def test_a_lane_that_fails_while_a_push_message_is_handled_fails_once(make
     assert isinstance(b, RedisConnectionError)
     await asyncio.sleep(2)
     assert case.counts() == (0, 0, 0, 0)
+
+
+async def test_a_command_of_a_handlers_does_not_wait_for_the_handler(make):
+    case = await make(protocol=3, socket_timeout=None)
+    replies = await case.asked("a", "b")
+
+    async def ask(_message: Any) -> None:
+        assert await case.client.get("of the handler") == b"of the handler"
+
+    (conn,) = case.pool._core.lent_connections()
+    conn._parser.set_invalidation_push_handler(ask)
+    first = case.peer
+    first.say(b"$1\r\na\r\n" + PUSH + b"$1\r\nb\r\n")
+    while case.peer is first:
+        await turns(1)
+    await case.until_asked(1)
+    case.peer.answer()
+    assert await results(replies) == [b"a", b"b"]
 
 
 # ---- cancellation --------------------------------------------------------------------------------
@@ -596,6 +616,21 @@ async def test_a_command_goes_where_the_fewest_are_under_way(make):
     assert case.counts() == (2, 2, 0, 0)
 
 
+async def test_a_second_connection_that_comes_when_there_is_no_room_for_more_is_not_kept(make):
+    case = await make(lanes=2, max_in_flight=2)
+    replies = await case.asked("a")
+    replies += await case.asked("b")  # for which a second one is opened
+    (last,) = await case.asked("c")
+    await turns(5)
+    assert len(case.network.peers) == 2
+    last.cancel()
+    await turns(3)
+    assert case.counts() == (2, 1, 1, 0)
+    case.network.peers[0].answer_all()
+    assert await results(replies) == [b"a", b"b"]
+    assert case.counts() == (2, 2, 0, 0)
+
+
 # ---- the pool's connections ----------------------------------------------------------------------
 
 
@@ -808,6 +843,56 @@ async def test_a_server_that_cannot_be_asked_is_asked_again_by_the_next(make):
     await case.until_asked(1)
     case.peer.answer()
     assert await again == b"a"
+
+
+async def test_what_failed_for_who_has_left_is_not_told_to_the_next(make):
+    case = await make()
+    other = case.pool.pipelined()
+    left = asyncio.create_task(other.get("a"))
+    await turns(5)
+    left.cancel()
+    await turns(1)
+    case.peer.hang_up()
+    await turns(5)
+    again = asyncio.create_task(other.get("a"))
+    await turns(1)
+    await case.until_asked(1)
+    case.peer.answer_by(COMMANDS)
+    await case.until_asked(1)
+    case.peer.answer()
+    assert await again == b"a"
+
+
+async def test_a_server_that_is_busy_with_a_script_is_asked_again(make):
+    case = await make()
+    other = case.pool.pipelined()
+    first = asyncio.create_task(other.get("a"))
+    await case.until_asked(1)
+    case.peer.answer_by(b"-BUSY Redis is busy running a script.\r\n")
+    assert kinds(await results([first])) == {ResponseError}
+    again = asyncio.create_task(other.get("a"))
+    await case.until_asked(1)
+    case.peer.answer_by(COMMANDS)
+    await case.until_asked(1)
+    case.peer.answer()
+    assert await again == b"a"
+
+
+async def test_an_error_that_the_pool_has_raised_goes_when_it_was_caught(make):
+    case = await make(max_size=1)
+    conn = await case.pool.acquire()
+    gc.collect()
+    gc.disable()
+    try:
+        try:
+            await case.client.get("a")
+        except PoolTimeout as error:
+            alive = weakref.ref(error)
+        await turns(1)  # the loop has it till then
+        assert alive() is None
+    finally:
+        gc.enable()
+        await case.pool.release(conn)
 
 
 # ---- wrong input ---------------------------------------------------------------------------------

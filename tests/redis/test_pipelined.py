@@ -58,6 +58,23 @@ async def test_it_works_with_eager_tasks(client, pool):
     assert pool.stats().lent == 0
 
 
+@pytest.mark.eager
+async def test_with_eager_tasks_health_is_checked_and_push_messages_are_handled(server: Server):
+    async def track(conn) -> None:
+        await conn.on_connect()
+        await conn.send_command("CLIENT", "TRACKING", "ON")
+        await conn.read_response()
+
+    options = {"health_check_interval": 0.001, "redis_connect_func": track, "protocol": 3}
+    async with RedisPool(server.url, max_size=1, **options, **STRICT) as pool:
+        client = pool.pipelined()
+        for number in range(10):
+            assert await client.get("key") == (b"%d" % number if number else None)
+            server.run("SET", "key", number + 1)
+            await asyncio.sleep(0.002)
+        assert pool.stats().lent == 0
+
+
 async def test_what_one_task_does_is_done_in_its_order(pool):
     client = pool.pipelined(lanes=3)
 
