@@ -65,10 +65,11 @@ class Sharing:
         if first in self._containers:
             if not others:
                 return len(args) > 1 and self._shares(f"{first}|{_upper(args[1])}")
-            first = f"{first}|{others[0]}"
-        if len(self.known) < _MOST_NAMES:
-            self.known[name] = self._shares(first)
-        return self._shares(first)
+            first = f"{first}|{others.pop(0)}"
+        shares = self._shares(first)
+        if not others and len(self.known) < _MOST_NAMES:  # else it is a command, perhaps a secret
+            self.known[name] = shares
+        return shares
 
     def _shares(self, name: str) -> bool:
         if name in _SCRIPTS:

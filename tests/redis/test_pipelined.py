@@ -240,6 +240,17 @@ async def test_such_a_command_gets_a_connection_of_its_own(server: Server, comma
         assert await lendings(client, *command) == 2
 
 
+async def test_names_are_remembered_and_whole_commands_are_not(server: Server):
+    async with RedisPool(server.url, **STRICT) as pool:
+        client = pool.pipelined()
+        for command in ("AUTH default secret", "GET secret", "OBJECT ENCODING secret"):
+            with contextlib.suppress(redis.RedisError):
+                await client.execute_command(command)
+        await client.execute_command("GET", "key")
+        await client.execute_command("OBJECT ENCODING", "key")
+        assert client._sharing.known == {"GET": True, "OBJECT ENCODING": True}
+
+
 async def test_scripts_get_connections_of_their_own_if_told_to(server: Server):
     async with RedisPool(server.url, **STRICT) as pool:
         client = pool.pipelined(share_scripts=False)
