@@ -339,19 +339,20 @@ async def test_cancellations_at_any_moment_reach_nobody_else_and_cost_no_connect
 
 async def test_a_command_whose_caller_leaves_before_it_is_written_is_never_sent(teller, wire):
     async with pool_of(teller.url, max_size=1, **wire) as pool:
-        client = pool.pipelined(max_in_flight=1)
+        client = pool.pipelined(max_in_flight=2)
         await ask(client, "known")
         at_once = begin(client, ["at once"])[0]
         asyncio.get_running_loop().call_soon(at_once.cancel)  # in the turn in which it asks
         await fates([at_once])
         teller.mute.set()
-        first, second, third = begin(client, ["first", "second", "third"])
-        await eventually(lambda: teller.words[-1] == b"first", "one is under way")
-        second.cancel()
+        tasks = begin(client, range(6))
+        await eventually(lambda: teller.words[-1] == b"1", "two are under way")
+        tasks[2].cancel()
+        tasks[4].cancel()
         teller.mute.clear()
-        teller.say(b"$5\r\nfirst\r\n")
-        assert await fates([first, second, third]) == {well: 2, asyncio.CancelledError: 1}
-        assert teller.words == [b"known", b"first", b"third"]
+        teller.say(b"$1\r\n0\r\n$1\r\n1\r\n")
+        assert await fates(tasks) == {well: 4, asyncio.CancelledError: 2}
+        assert teller.words == [b"known", b"0", b"1", b"3", b"5"]
         assert teller.connects == 1
 
 
