@@ -54,6 +54,7 @@ AFTER_CALM = 5.0  # for every slot to be lent
 EXPIRY = 60  # of keys, on which nobody waits
 SUBSCRIBERS = 2  # at a time
 LOOKS = 0.025  # between two looks at the server's list of clients
+SET, RPUSH = b"*5\r\n$3\r\nSET\r\n", b"*3\r\n$5\r\nRPUSH\r\n"
 DATABASE = "number of this database"  # a key in those that are used
 KEY = re.compile(rb"\b[0-9a-f]{8}:(\d+)\b")  # of a lending
 EXAMPLES = 20
@@ -131,7 +132,7 @@ class Lending:
 
 
 class Asked:
-    """A command that needs no connection of its own, and what came of it."""
+    """A single command, and what came of it."""
 
     def __init__(self, words: tuple[Any, ...]) -> None:
         self.name = words[0]
@@ -171,13 +172,13 @@ class Request:
         kind = self.kind.__name__
         what = f"{kind}: {reply!r} instead of {expected!r}"
         others = {int(number) for number in TOKEN.findall(repr(reply).encode())}
-        suspect = Suspect(self, kind, what, others - {self.lending.number}, asked)
+        suspect = Suspect(self, kind, what, others - {self.lending.number}, asked, reply)
         self._traffic.suspects.append(suspect)
 
     # ---- through a client --------------------------------------------------------------------
 
     async def _ask(self, *words: Any) -> Any:
-        """Ask for something that needs no connection of its own."""
+        """Ask by a single command."""
         self.asked = asked = Asked(words)
         answered = self._traffic.answered
         answered[asked.frame] = inf
@@ -237,8 +238,7 @@ class Request:
             self._check(await pipe.execute(), [True, after])
 
     async def blocked_in_vain(self) -> None:
-        reply = await self._traffic.client.blpop([self.lending.key], timeout=0.01)
-        self._check(reply, None)
+        self._check(await self._ask("BLPOP", self.lending.key, 0.01), None)
 
     async def blocked_and_served(self) -> None:
         first, second = self.lending, self._lend()
@@ -248,7 +248,8 @@ class Request:
         self._check(length in (1, 2, 3), expected=True)  # it may have been tried again
         self.lending = second
         # In a circle, for that can be tried again, too.
-        self._check(await self._traffic.client.blmove(first.key, first.key, 0.05), token)
+        again = ("BLMOVE", first.key, first.key, "LEFT", "RIGHT", 0.05)
+        self._check(await self._ask(*again), token)
         await self._ask("EXPIRE", first.key, EXPIRY)
 
     async def message(self) -> None:
@@ -440,6 +441,7 @@ class Suspect:
     what: str
     others: set[int]  # lendings to which belongs what was got
     asked: Asked | None  # if it is about that
+    reply: object  # or the error
     odd: bool = False
 
     def __post_init__(self) -> None:
@@ -463,7 +465,7 @@ class Traffic:
         self._clients = cycle(clients)
         self.report = Report()
         self.suspects: list[Suspect] = []
-        # When commands were answered that need no connection of their own.
+        # When single commands were answered.
         self.answered: dict[bytes, float] = {}
         self.lent: set[AbstractConnection] = set()
         self._most = requests
@@ -525,8 +527,8 @@ class Traffic:
         kind = f"{type(error).__name__} in {request.kind.__name__}"
         if request.asked is not None:
             request.asked.outcome = error
-        suspect = Suspect(request, kind, f"{kind}: {error}", set(), request.asked, odd=True)
-        self.suspects.append(suspect)
+        what = f"{kind}: {error}"
+        self.suspects.append(Suspect(request, kind, what, set(), request.asked, error, odd=True))
 
     def judge(self, proxy: ChaosProxy) -> None:
         """Decide about what may have been the proxy's doing."""
@@ -554,7 +556,11 @@ class Shifts:
         self._callbacks = client.response_callbacks
         self._by_request: dict[bytes, list[Shift]] = {}
         self._by_lending: dict[int, list[Shift]] = {}
+        self._unseen: list[Shift] = []  # those of which the proxy does not know the requests
         for shift in shifts:
+            if not shift.request:
+                self._unseen.append(shift)
+                continue
             self._by_request.setdefault(shift.request, []).append(shift)
             mentioned = TOKEN.findall(shift.request) + KEY.findall(shift.request)
             for number in {int(number) for number in mentioned}:
@@ -562,10 +568,13 @@ class Shifts:
 
     def explain(self, suspect: Suspect) -> bool:
         """Whether what was got is what the proxy has put there, and nobody could know."""
-        if suspect.asked is not None:
-            return any(
-                self._is_it(shift, suspect.asked) and not self._was_to_be_seen(shift, suspect.asked)
-                for shift in self._by_request.get(suspect.asked.frame, ())
+        asked = suspect.asked
+        if suspect.reply is None and self._was_not_stored(suspect):
+            return True
+        if asked is not None:
+            known = self._by_request.get(asked.frame, [])
+            return any(self._is_it(shift, asked) for shift in known) or self._take_unseen(
+                lambda shift: self._is_it(shift, asked)
             )
         # One of several requests on a connection of its own, which was shared before. What came before
         # that had the connection closed.
@@ -577,7 +586,26 @@ class Shifts:
             and all(shift.given > suspect.since for shift in shifts)
         )
 
+    def _was_not_stored(self, suspect: Suspect) -> bool:
+        """Whether it was to be stored before by a request to which the reply was another's."""
+        token = b"<%d." % suspect.lending
+        shifts = self._by_lending.get(suspect.lending, ())
+        return any(
+            shift.request.startswith((SET, RPUSH)) and token in shift.request for shift in shifts
+        ) or self._take_unseen(lambda shift: shift.reply.startswith((b"+OK", b":")))
+
+    def _take_unseen(self, fits: Callable[[Shift], bool]) -> bool:
+        """Take one of them, which can be only one request's."""
+        found = next(filter(fits, self._unseen), None)
+        if found is not None:
+            self._unseen.remove(found)
+        return found is not None
+
     def _is_it(self, shift: Shift, asked: Asked) -> bool:
+        # Had it been there with nothing else under way on the connection, it was to be seen. (What is
+        # not in the table had the connection for itself, and so was over.)
+        if shift.given < asked.at and self._answered.get(shift.before, 0.0) < asked.at:
+            return False
         if shift.reply.startswith(b"-"):
             return isinstance(asked.outcome, ResponseError)
         reader = Reader()
@@ -590,11 +618,6 @@ class Shifts:
             except Exception as error:  # noqa: BLE001 - it is what the caller has got
                 return repr(asked.outcome) == repr(error)
         return bool(asked.outcome == outcome)
-
-    def _was_to_be_seen(self, shift: Shift, asked: Asked) -> bool:
-        """Whether it was there before the request, with nothing else under way on the connection."""
-        # What is not in the table had the connection for itself, and so was over.
-        return shift.given < asked.at and self._answered.get(shift.before, 0.0) < asked.at
 
 
 Work = Coroutine[Any, Any, None]

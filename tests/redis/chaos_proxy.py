@@ -54,7 +54,7 @@ class Shift(NamedTuple):
     """
 
     before: bytes  # the request that was asked before on the same connection
-    request: bytes
+    request: bytes  # empty if it never came here
     reply: bytes
     given: float  # when, on the clock of `time.monotonic()`
 
@@ -180,19 +180,19 @@ class Pipe(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
         self._link.saw(self, data)
-        start = honest = 0
+        start = 0
         whole: list[bytes] = []  # what is passed on as it is
         for end in frames(data):
             frame = data[start:end]
             self.came(frame)
             self._due -= 1
             if self._due <= 0 and (steps := self._misfortune(frame)) is not None:
-                self.script += [data[honest:start], partial(self.passed, whole), *steps]
-                honest, whole = end, []
+                self.script += [*self._whole(*whole), *steps]
+                whole = []
             else:
                 whole.append(frame)
             start = end
-        self.script += [data[honest:start], partial(self.passed, whole)]
+        self.script += self._whole(*whole)
         self._rest = data[start:]
         self.play()
 
@@ -253,13 +253,18 @@ class Pipe(asyncio.Protocol):
         if trick == "drop":
             link.tamper()
         link.shifted |= trick in {"drop", "twice"}
-        return [*steps, partial(self.passed, [frame] * {"drop": 0, "twice": 2}.get(trick, 1))]
+        return steps
 
-    def _part(self, frame: bytes) -> bytes:
-        return frame[: self._random.randint(0, len(frame))]
+    def _whole(self, *frames: bytes) -> list[Step]:
+        return [b"".join(frames), partial(self.passed, [*frames])]
+
+    def _begun(self, frame: bytes) -> tuple[list[Step], bytes]:
+        """Give a part of it, perhaps all, and the rest."""
+        end = self._random.randint(0, len(frame))
+        return [frame[:end]] if end < len(frame) else self._whole(frame), frame[end:]
 
     def _delay(self, frame: bytes) -> list[Step]:
-        return [self._random.uniform(0, PAUSE), frame]
+        return [self._random.uniform(0, PAUSE), *self._whole(frame)]
 
     def _split(self, frame: bytes) -> list[Step]:
         size, random = len(frame), self._random
@@ -268,18 +273,20 @@ class Pipe(asyncio.Protocol):
         steps: list[Step] = []
         for start, end in pairwise([0, *ends, size]):
             steps += [frame[start:end], random.choice([0.0, 0.0, PAUSE / 2])]
+            if end == size:
+                steps.insert(-1, partial(self.passed, [frame] if start < end else []))
         return steps
 
     def _cut(self, frame: bytes) -> list[Step]:
-        return [self._part(frame), self._link.end_politely]
+        return [*self._begun(frame)[0], self._link.end_politely]
 
     def _reset(self, frame: bytes) -> list[Step]:
-        return [self._part(frame), self._link.reset]
+        return [*self._begun(frame)[0], self._link.reset]
 
     def _stall(self, frame: bytes) -> list[Step]:
         pause = self._random.uniform(0.2, 2) * self._link.proxy.patience
-        part = self._part(frame)
-        return [part, pause, frame[len(part) :]]
+        begun, rest = self._begun(frame)
+        return [*begun, pause, rest, partial(self.passed, [frame] if rest else [])]
 
     def _drop(self, _: bytes) -> list[Step]:
         return []
@@ -288,17 +295,17 @@ class Pipe(asyncio.Protocol):
         return [self._link.hush]
 
     def _twice(self, frame: bytes) -> list[Step]:
-        return [frame + frame]
+        return self._whole(frame, frame)
 
     def _push(self, frame: bytes) -> list[Step]:
         push = self._random.choice(PUSHES) * self._random.choice([1, 1, 3])
-        part = self._part(push)
+        end = self._random.randint(0, len(push))
         return self._random.choice(
             [
-                [push + frame],
-                [frame + push],
-                [frame, PAUSE, push],
-                [frame, PAUSE, part, PAUSE, push[len(part) :]],
+                self._whole(push, frame),
+                self._whole(frame, push),
+                [*self._whole(frame), PAUSE, push],
+                [*self._whole(frame), PAUSE, push[:end], PAUSE, push[end:]],
             ]
         )
 
@@ -347,6 +354,11 @@ class Link:
             if self.shifted:
                 self.proxy.shifts.append(shift)
             self.before = request
+
+    def report_surplus(self) -> None:
+        """Tell of replies that are too many: the client may have asked what does not come here any more."""
+        self.proxy.shifts += [Shift(self.before, b"", *reply) for reply in self.given]
+        self.given.clear()
 
     def tamper(self) -> None:
         """Note the lending in which replies are shifted from now on.
@@ -402,6 +414,7 @@ class Link:
     def end(self) -> None:
         self.ended = True
         self.proxy.links.discard(self)
+        self.report_surplus()
         for pipe in (self.requests, self.replies):
             if pipe.transport is not None:
                 pipe.transport.abort()
@@ -474,6 +487,8 @@ class Proxy:
         for link in list(self.links):
             if link.in_trouble or link.replies.tires():
                 link.reset()
+            else:
+                link.report_surplus()
         await asyncio.sleep(0.01)  # then they are closed
 
     async def serve(self) -> None:
