@@ -687,6 +687,7 @@ async def test_half_a_reply_and_then_the_end_is_a_connection_error_for_those_not
         teller.hang_up()
         assert await fates(tasks) == {well: 1, RedisConnectionError: 2}
         assert tasks[0].exception() is None
+        assert tasks[1].exception() is not tasks[2].exception()
         assert pool.stats().closed == {"lost": 1}
 
 
