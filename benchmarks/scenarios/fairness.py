@@ -46,7 +46,8 @@ async def _opened(
                 counts={
                     "p99/median": at["99"] / middle,
                     "max/median": at["100"] / middle,
-                    "most/fewest lendings": max(lendings) / min(lendings),
+                    "most/fewest lendings": max(lendings)
+                    / max(1, min(lendings)),  # at least: some may have none
                 },
             )
 
