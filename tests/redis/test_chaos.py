@@ -28,7 +28,16 @@ def seed(request: pytest.FixtureRequest) -> str:
     return f"{SEED}/{request.node.name}"
 
 
-@pytest.mark.parametrize("way", WAYS)
+# For lanes one wire of each protocol, with one parser each, is enough: they read in ways of their own.
+COMBINATIONS = [
+    pytest.param(wire, way, id=f"{name}-{way}")
+    for name, wire in WIRES.items()
+    for way in WAYS
+    if way not in LANES or name in {"resp2-python", "resp3-hiredis"}
+]
+
+
+@pytest.mark.parametrize(("wire", "way"), COMBINATIONS)
 async def test_in_chaos_nobody_gets_the_reply_to_another_and_no_slot_is_lost(
     server: Server, wire, way, seed
 ):
