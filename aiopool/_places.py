@@ -17,7 +17,8 @@ from collections.abc import Callable
 from contextvars import Context
 from math import inf
 from random import uniform
-from typing import Generic
+from typing import Generic, Protocol
+from weakref import WeakSet
 
 from ._alarm import Alarm, weakly
 from ._connector import C, Connector, cheaper_look
@@ -41,6 +42,14 @@ TOGETHER = 1.0
 # this time, at random, before it tries again. All processes that meet the limit of one server try at
 # this pace, so it is slower than that of other failures; but a caller with the usual timeout sees a try.
 LOWERED_FOR = 2.0
+
+
+class Fallible(Protocol):
+    """A line of callers, other than the pool's own, that a pool which is closing sends away."""
+
+    def fail(self, error: Exception, /) -> None:
+        """Send everybody away with this error."""
+        ...
 
 
 class Places(Generic[C]):
@@ -76,6 +85,9 @@ class Places(Generic[C]):
         self._reaper = Reaper(loop, self, inf if limits.max_idle is None else limits.max_idle)
         self._goals = Goals(loop)
         self._all_back: set[asyncio.Future[None]] = set()
+        self.lines: WeakSet[Fallible] = (
+            WeakSet()
+        )  # of those who wait for a part in a lent connection
         self._lost_at = -inf  # when the first was found of those that their peer has ended together
         self._dropped = -inf  # a generation: what was opened till then
         self._lowered = Alarm(loop, weakly(self._raise_ceiling))
@@ -401,7 +413,8 @@ class Places(Generic[C]):
     def begin_closing(self, error: Exception) -> None:
         """Send the callers away, stop the upkeep, and close what is not lent."""
         self.closing = True
-        self.line.fail(error)
+        for line in (self.line, *self.lines):
+            line.fail(error)
         self._settle_goals(error)
         self._reaper.stop()
         self._lowered.cancel()

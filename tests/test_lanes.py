@@ -744,8 +744,13 @@ async def test_closing_the_pool_with_grace_lets_what_is_under_way_end(make):
 async def test_closing_the_pool_ends_what_is_in_line(make):
     case = await make(max_in_flight=1)
     (first, second) = await case.asked("a", "b")
+    third = case.client.get("c").__await__()
+    next(third)  # in the turn in which the pool is closed
     closing = asyncio.create_task(case.pool.aclose())
-    await turns(2)
+    await turns(3)
+    assert second.done()  # with nothing answered yet
+    with pytest.raises(PoolClosed):
+        next(third)
     case.peer.answer()
     await closing
     assert await first == b"a"

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import Context
 from math import inf
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
@@ -15,6 +15,8 @@ from aiopool._errors import likeness
 from aiopool._idle import Entry
 
 from ._connection import Accountable
+from ._decoding import decoded
+from ._later import task_of
 from ._lean import PLAIN, Lean
 from ._ledger import Ledger
 from ._sharing import alone
@@ -29,8 +31,6 @@ _A_LANES = Ledger()
 _A_LANES.stain()
 
 Reply = asyncio.Future[Any]
-
-T = TypeVar("T")
 
 
 class Final(Exception):
@@ -318,25 +318,3 @@ class Lane:
     def may_write(self) -> None:
         """Go on with what waits for the peer to take bytes again."""
         self._owner.has_room()
-
-
-def decoded(reply: object, encoder: Any) -> Any:
-    """Decode a reply, and what is in it, as redis-py's parsers do."""
-    if isinstance(reply, bytes):
-        return reply.decode(encoder.encoding, encoder.encoding_errors)
-    if isinstance(reply, list):
-        return [decoded(item, encoder) for item in cast("list[object]", reply)]
-    if isinstance(reply, set):
-        return {decoded(item, encoder) for item in cast("set[object]", reply)}
-    if isinstance(reply, dict):
-        pairs = cast("dict[object, object]", reply).items()
-        return {decoded(key, encoder): decoded(value, encoder) for key, value in pairs}
-    return reply
-
-
-def task_of(coroutine: Coroutine[Any, Any, T], name: str, context: Context) -> "asyncio.Task[T]":
-    """Make a task that begins in a later turn of the loop, even where tasks are eager.
-
-    An eager one would enter its context at once, in which whoever makes it may be already.
-    """
-    return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name, context=context)

@@ -13,7 +13,8 @@ from aiopool._places import Places
 
 from ._connection import Accountable
 from ._core import RedisCore
-from ._lane import Final, Lane, Reply, task_of
+from ._lane import Final, Lane, Reply
+from ._later import task_of
 
 # Of what waits, so many bytes are written at a time, and then it is seen which lane takes the next.
 AT_ONCE = 65536
@@ -67,6 +68,7 @@ class Lanes:
         # it can't be told.
         ready = getattr(self._loop, "_ready", None)
         self._ready: deque[object] | bool = ready if isinstance(ready, deque) else True
+        places.lines.add(self)
 
     @property
     def in_flight(self) -> int:
@@ -261,6 +263,12 @@ class Lanes:
         self._flush()
         if not lane.sent and lane in self._open + self._leaving:
             lane.end()
+
+    def fail(self, error: Exception) -> None:
+        """Send away all of whom the command was not written yet: the pool is closing."""
+        now = self._time()
+        self._line.extend((reply, b"", now) for reply in self._replies)
+        self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
         """Send away all who are in the line."""

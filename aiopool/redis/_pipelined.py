@@ -19,8 +19,10 @@ from aiopool._limits import whole
 
 from ._client import USUAL, Client, called, theirs
 from ._core import RedisCore
-from ._lane import Final, decoded, task_of
+from ._decoding import decoded
+from ._lane import Final
 from ._lanes import AT_ONCE, Lanes
+from ._later import task_of
 from ._lean import KNOWN, Lean, accountable
 from ._packing import packed
 from ._sharing import Sharing, alone
@@ -120,6 +122,7 @@ class PipelinedRedis(Client):
             if lanes is None or not self._core.is_here(lanes.places):
                 lanes = self._lanes_here()
             reply = await lanes.ask(command)
+            # Written out here, as it is below: a coroutine more would be felt in every command.
             if self._decodes:
                 reply = decoded(reply, self._encoder)
             callback = self.response_callbacks.get(args[0])

@@ -20,9 +20,9 @@ from ._at_once import at_once
 MOST = 1 << 24
 
 # redis-py's words.
-ENDED = "Connection closed by server."
+_ENDED = "Connection closed by server."
 
-__all__ = ["ENDED", "INCOMPLETE", "TimeIsUp", "Wire"]
+__all__ = ["INCOMPLETE", "Reader", "TimeIsUp", "Wire"]
 
 
 class TimeIsUp(Exception):
@@ -195,14 +195,14 @@ class Wire(asyncio.Protocol):
         """Take in that the peer will send nothing more."""
         self.over = True
         keep_open = self._protocol.eof_received()
-        self._fail(RedisConnectionError(ENDED))
+        self._fail(RedisConnectionError(_ENDED))
         return keep_open
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take in the end."""
         self.over = True
         self._protocol.connection_lost(exc)
-        self._fail(exc or RedisConnectionError(ENDED))
+        self._fail(exc or RedisConnectionError(_ENDED))
 
     def pause_writing(self) -> None:
         """Pass it on."""
