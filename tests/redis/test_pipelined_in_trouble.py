@@ -638,6 +638,25 @@ async def test_what_a_peer_does_not_read_is_held_back_and_sent_in_its_order(tell
         assert teller.connects == 1
 
 
+async def test_what_was_held_back_goes_out_when_the_peer_reads_though_it_answers_nothing(teller):
+    words = [b"%d" % number + b"x" * 60_000 for number in range(400)]
+    async with pool_of(teller.url, max_size=1, **WIRES["resp3-hiredis"]) as pool:
+        client = pool.pipelined()
+        await ask(client, "known")
+        teller.listening.clear()
+        teller.mute.set()
+        tasks = [asyncio.create_task(ask(client, word)) for word in words]
+        await eventually(lambda: pool.stats().lent, "they are being sent")
+        await turns(10)
+        teller.listening.set()
+        await eventually(lambda: len(teller.words) == 401, "all is sent")
+        teller.mute.clear()
+        replies = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+        await asyncio.to_thread(teller.say, replies)
+        assert await fates(tasks) == {well: 400}
+        assert teller.connects == 1
+
+
 async def test_who_waits_in_vain_for_a_peer_to_read_is_told_what_is_the_matter(teller, wire):
     words = [b"%d" % number + b"x" * 60_000 for number in range(400)]
     async with pool_of(teller.url, socket_timeout=0.6, timeout=0.2, **wire) as pool:
