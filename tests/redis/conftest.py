@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from fleets import ClusterFleet, Fleet, SentinelFleet
 from servers import STRICT, WIRES, Server, Talker, TlsFront, eventually
 
 from aiopool import RedisPool
@@ -111,6 +112,63 @@ def talker() -> Iterator[Talker]:
     talker.destroy()
 
 
+# ---- fleets --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[ClusterFleet]:
+    fleet = ClusterFleet(node_timeout=1.0)
+    yield fleet
+    fleet.destroy()
+
+
+@pytest.fixture
+async def cluster_fleet(_cluster: ClusterFleet) -> AsyncIterator[ClusterFleet]:
+    """The cluster that all tests share, without data. Roles and slots may change, but all live on."""
+    _cluster.flush()
+    yield _cluster
+    await no_clients_of(_cluster)
+    _cluster.heal()
+
+
+@pytest.fixture
+async def fresh_cluster_fleet() -> AsyncIterator[ClusterFleet]:
+    """A cluster whose nodes may be killed and frozen."""
+    fleet = ClusterFleet()
+    try:
+        yield fleet
+        await no_clients_of(fleet)
+    finally:
+        fleet.destroy()
+
+
+@pytest.fixture(scope="session")
+def _sentinels() -> Iterator[SentinelFleet]:
+    fleet = SentinelFleet(down_after=5.0)  # it shall change only when it is told to
+    yield fleet
+    fleet.destroy()
+
+
+@pytest.fixture
+async def sentinel_fleet(_sentinels: SentinelFleet) -> AsyncIterator[SentinelFleet]:
+    """The watched servers that all tests share, without data. Roles may change, but all live on."""
+    _sentinels.flush()
+    yield _sentinels
+    await no_clients_of(_sentinels)
+    _sentinels.heal()
+
+
+@pytest.fixture
+async def fresh_sentinel_fleet() -> AsyncIterator[SentinelFleet]:
+    """Servers and Sentinels that may be killed and frozen."""
+    fleet = SentinelFleet()
+    try:
+        yield fleet
+        await no_clients_of(fleet)
+    finally:
+        fleet.destroy()
+
+
 # ---- kinds of connections ------------------------------------------------------------------------
 
 
@@ -157,6 +215,13 @@ def other_tasks() -> set["asyncio.Task[Any]"]:
 async def no_clients(server: Server) -> None:
     await eventually(
         lambda: not server.clients(), lambda: f"no connection is left: {server.clients()}"
+    )
+
+
+async def no_clients_of(fleet: Fleet) -> None:
+    await eventually(
+        lambda: not any(fleet.clients().values()),
+        lambda: f"no connection is left: {fleet.clients()}",
     )
 
 

@@ -49,12 +49,14 @@ STOP_LIMIT = 10.0
 PAUSE = 0.005  # between two looks at something that is waited for
 
 
-def wait_blocking(condition: Callable[[], object], what: str, within: float = 10.0) -> None:
+def wait_blocking(
+    condition: Callable[[], object], what: str | Callable[[], str], within: float = 10.0
+) -> None:
     """Wait in the way that lets no event loop of this thread run."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {within:g} s: {what}")
+            pytest.fail(f"not within {within:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(PAUSE)
 
 
@@ -105,22 +107,31 @@ class PortTakenError(Exception):
 
 
 class Server:
-    """A Redis server in a folder of its own, on a TCP port and a unix socket."""
+    """A Redis server in a folder of its own, on a TCP port and a unix socket.
+
+    With a port given it is not started yet: it is one of several that are started together.
+    """
 
     def __init__(
-        self, *, host: str = "127.0.0.1", password: str | None = None, **config: str
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        password: str | None = None,
+        **config: str,
     ) -> None:
         self.host = host
         self.password = password
         self.config = config  # more of redis.conf, with underscores in the names
-        self.port = free_port(host)
+        self.port = free_port(host) if port is None else port
         # Not pytest's tmp_path: the path of a unix socket may not be longer than about 100 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="aiopool-"))
         self.path = str(self.folder / "s")
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._halted: subprocess.Popen[bytes] | None = None
         self._admin: redis.Redis | None = None
-        while not self.running:
+        while port is None and not self.running:
             try:
                 self.start()
             except PortTakenError:  # since it was found free
@@ -143,8 +154,21 @@ class Server:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def awake(self) -> bool:
+        """Whether it is running and not frozen."""
+        return self.running and self._halted is not self._process
+
     def start(self, *, loaded: bool = True) -> None:
         """Start it and wait until it answers, and until it has loaded its data, unless told not to."""
+        self.launch()
+        self.wait_until_up(loaded=loaded)
+
+    def launch(self) -> None:
+        """Start it without waiting."""
+        self._process = subprocess.Popen([find_binary(), *self._words()])  # noqa: S603 - its own words
+
+    def _words(self) -> list[str]:
         options = {
             "bind": self.host,
             "port": str(self.port),
@@ -156,12 +180,14 @@ class Server:
         } | self.config
         if self.password is not None:
             options["requirepass"] = self.password
-        words = [
+        return [
             word
             for name, value in options.items()
             for word in (f"--{name.replace('_', '-')}", value)
         ]
-        self._process = subprocess.Popen([find_binary(), *words])  # noqa: S603 - its own words
+
+    def wait_until_up(self, *, loaded: bool = True) -> None:
+        """Wait until what was launched answers, and has loaded its data, unless told not to."""
         wait_blocking(
             lambda: self._answers(loaded=loaded),
             f"redis-server answers on port {self.port}",
@@ -217,9 +243,11 @@ class Server:
         assert process is not None
         process.send_signal(signal.SIGSTOP)
         os.waitpid(process.pid, os.WUNTRACED)
+        self._halted = process
         try:
             yield
         finally:
+            self._halted = None
             process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
