@@ -383,9 +383,10 @@ class Sentinel(Server):
                 self.run("SENTINEL", "DEBUG", period, value)
 
 
-# How often they do things, in ms. While a failover goes on they ask for roles once a second, and whoever
-# has the wrong role for four periods of publishing is corrected: that must be longer.
-HASTE = {"INFO-PERIOD": 100, "PING-PERIOD": 100, "ASK-PERIOD": 100, "PUBLISH-PERIOD": 500}
+# How often they do things, in ms. During a failover they ask for roles once a second, and whoever has
+# the wrong one for four periods of publishing is corrected: that must be longer. And a replica that has
+# not been heard of for three periods of INFO is not made master.
+HASTE = {"INFO-PERIOD": 500, "ASK-PERIOD": 100, "PUBLISH-PERIOD": 500}
 
 
 class SentinelFleet(Fleet):
@@ -460,19 +461,16 @@ class SentinelFleet(Fleet):
     ) -> object:
         """Find what a Sentinel does not see as it should."""
         seen = pairs(sentinel.run("SENTINEL", "MASTER", self.service))
-        if (seen["port"], seen["flags"]) != (str(master), "master"):
+        if (seen["port"], seen["flags"]) != (str(master), "master") or not seen["runid"]:
             return seen
         if seen["num-other-sentinels"] != str(len(self.sentinels) - 1):
             return seen
         for kind, flag, ports in (("SLAVES", "slave", replicas), ("SENTINELS", "sentinel", peers)):
             others = list(map(pairs, sentinel.run("SENTINEL", kind, self.service)))
-            fine = {int(other["port"]) for other in others if other["flags"] == flag}
+            # Who has no runid yet has not told anything about itself yet, either.
+            fine = {int(one["port"]) for one in others if one["flags"] == flag and one["runid"]}
             if not fine >= set(ports):
                 return others
-            for other in others:
-                linked = other.get("master-link-status") == "ok"
-                if flag == "slave" and int(other["port"]) in ports and not linked:
-                    return other
         return None
 
     @property
