@@ -272,7 +272,8 @@ class Server:
             protocol=2,
             decode_responses=True,
             socket_timeout=10,
-            retry=Retry(NoBackoff(), 0),
+            # Sentinel closes everybody's connection when it changes a role.
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
 
     def _connect(self) -> redis.Redis:
