@@ -498,8 +498,7 @@ class SentinelFleet(Fleet):
         before = self.master()
         self._awake_sentinels()[0].run("SENTINEL", "FAILOVER", self.service)
         wait_blocking(lambda: self._new_master(before), "there is another master", SETTLE_LIMIT)
-        # Sentinels would do so after four periods.
-        before.run("REPLICAOF", HOST, self.master().port)
+        before.run("REPLICAOF", HOST, self.master().port)  # as in heal()
         self.wait_until_ok()
 
     def _new_master(self, before: Server) -> bool:
@@ -515,12 +514,12 @@ class SentinelFleet(Fleet):
 
     def heal(self) -> None:
         """Start who is down, and make the first master master again."""
-        self._launch(sentinel for sentinel in self.sentinels if not sentinel.running)
-        started = [server for server in self.servers if not server.running]
-        self._launch(started)
-        for server in started:
-            if server is not (master := self.master()):
-                server.run("REPLICAOF", HOST, master.port)  # Sentinels would take their time
+        self._launch(server for server in self._all if not server.running)
+        master = self.master()
+        for server in self.replicas():
+            # It was down or frozen. Sentinels would see to it after four periods.
+            if server.run("INFO", "replication")["role"] == "master":
+                server.run("REPLICAOF", HOST, master.port)
         self.wait_until_ok()
         while self.master() is not self.servers[0]:
             self.failover()
