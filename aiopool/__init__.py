@@ -4,6 +4,7 @@ from ._connector import Connector
 from ._errors import NotLent, PoolClosed, PoolError, PoolTimeout, TooManyWaiters, WrongLoop
 from ._pool import Pool
 from ._stats import Holder, Stats
+from .redis._cluster._client import RedisCluster
 from .redis._pipelined import PipelinedRedis
 from .redis._pool import RedisPool
 
@@ -16,6 +17,7 @@ __all__ = [
     "PoolClosed",
     "PoolError",
     "PoolTimeout",
+    "RedisCluster",
     "RedisPool",
     "Stats",
     "TooManyWaiters",

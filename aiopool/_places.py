@@ -410,11 +410,15 @@ class Places(Generic[C]):
         self._settle_goals()
         self._reaper.reap()  # stirs, too
 
+    def send_away(self, error: Exception) -> None:
+        """Have all who wait leave with this error."""
+        for line in (self.line, *self.lines):
+            line.fail(error)
+
     def begin_closing(self, error: Exception) -> None:
         """Send the callers away, stop the upkeep, and close what is not lent."""
         self.closing = True
-        for line in (self.line, *self.lines):
-            line.fail(error)
+        self.send_away(error)
         self._settle_goals(error)
         self._reaper.stop()
         self._lowered.cancel()

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from inspect import currentframe
 from types import FrameType
 
@@ -57,6 +57,20 @@ class Stats:
         if self.checking:
             parts.insert(4, f"checking={self.checking}")
         return ", ".join(parts)
+
+
+def total(stats: Iterable[Stats]) -> Stats:
+    """Sum up the pictures of several pools."""
+    pictures = list(stats)
+    closed: Counter[str] = Counter()
+    for picture in pictures:
+        closed.update(picture.closed)
+    numbers = {
+        each.name: sum(getattr(picture, each.name) for picture in pictures)
+        for each in fields(Stats)
+        if each.name != "closed"
+    }
+    return Stats(**numbers, closed=dict(closed))
 
 
 @dataclass(frozen=True, slots=True)

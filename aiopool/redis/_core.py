@@ -152,6 +152,11 @@ class RedisCore(Pool[Accountable]):
         if (places := self._present()) is not None:
             places.drain(only=lambda conn: conn in conns)
 
+    def send_away(self, error: Exception) -> None:
+        """Send everybody away who waits for a connection."""
+        if (places := self._present()) is not None:
+            places.send_away(error)
+
     def recheck(self) -> None:
         """Have all checked before they are lent again, the idle at once."""
         if (places := self._present()) is not None:

@@ -143,6 +143,15 @@ class PipelinedRedis(Client):
         """As redis-py's, for which here only the place of a connection was found as yet."""
         if conn is not self._undecided:
             return await super()._send_command_parse_response(conn, command_name, *args, **options)  # type: ignore[no-untyped-call]  # not typed
+        return await self.unobserved(args, options)
+
+    async def unobserved(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Send a command of which tracers and telemetry know already, once.
+
+        Raises:
+            Final: Wraps an error after which it is not to be sent again.
+
+        """
         command = self._shareable(self._sharing or await self._learn(), args, options)
         if command is not None:
             lanes = self._lanes_here()
@@ -153,7 +162,7 @@ class PipelinedRedis(Client):
                 raise
             if self._decodes:
                 reply = decoded(reply, self._encoder)
-            callback = self.response_callbacks.get(command_name)
+            callback = self.response_callbacks.get(args[0])
             return reply if callback is None else await called(callback, reply, options)
         pool: Any = self.connection_pool  # typed in parts
         try:
@@ -161,7 +170,7 @@ class PipelinedRedis(Client):
         except Exception as error:  # noqa: BLE001 - whichever it is
             raise Final(error) from None
         try:
-            return await super()._send_command_parse_response(own, command_name, *args, **options)  # type: ignore[no-untyped-call]  # not typed
+            return await super()._send_command_parse_response(own, args[0], *args, **options)  # type: ignore[no-untyped-call]  # not typed
         finally:
             await pool.release(own)
 

@@ -1,0 +1,156 @@
+"""The nodes of a cluster and which of them has which slot, as far as is known."""
+
+import socket
+from asyncio import gather
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, cast
+
+from redis.asyncio.cluster import ClusterNode, NodesManager
+from redis.cluster import PRIMARY, get_node_name
+from redis.exceptions import AskError, MovedError
+
+from aiopool._stats import Stats, total
+
+from ._node import Node
+from ._settings import Settings
+
+# True where redis-py is about a command. If it closes all then, that is its way to have the topology read
+# anew, or since it could not be read; but the connections are other commands' too.
+about_a_command: ContextVar[bool] = ContextVar("about_a_command", default=False)
+
+
+@contextmanager
+def for_a_command() -> Generator[None]:
+    """Be about a command meanwhile."""
+    token = about_a_command.set(True)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # a coroutine that nobody ran to its end is ended in any context
+            about_a_command.reset(token)
+
+
+class Nodes(NodesManager):
+    """As redis-py's, but a topology that is read anew leaves the connections alone."""
+
+    def __init__(self, made: NodesManager, settings: Settings) -> None:
+        """Take over what redis-py has made."""
+        like: Any = made  # of which not all is public
+        self._settings = settings
+        # By name, since an address has one pool, whoever knows of it: also those that the cluster has
+        # lost, as long as they have connections.
+        self._known: dict[str, Node] = {}
+        self._forgotten: list[Stats] = []
+        super().__init__(
+            [],
+            like.require_full_coverage,
+            like.connection_kwargs,
+            like._dynamic_startup_nodes,  # noqa: SLF001 - as above
+            like.address_remap,
+            like._event_dispatcher,  # noqa: SLF001 - likewise
+        )
+        self.set_nodes(self.startup_nodes, like.startup_nodes)
+
+    def _node(self, host: str, port: int, server_type: str | None) -> Node:
+        """Give the node at this address."""
+        if host == "localhost":
+            host = socket.gethostbyname(host)  # as redis-py does, which names nodes so
+        name = get_node_name(host, port)
+        if (known := self._known.get(name)) is None:
+            known = Node(
+                host,
+                port,
+                server_type,
+                settings=self._settings,
+                learn=self.learn,
+                **self.connection_kwargs,
+            )
+            self._known[known.name] = known
+        return known
+
+    # ---- changes -----------------------------------------------------------------------------
+
+    def set_nodes(
+        self,
+        old: dict[str, ClusterNode],
+        new: dict[str, ClusterNode],
+        remove_old: bool = False,
+    ) -> None:
+        """As redis-py's, which would have all connections to all nodes made anew.
+
+        None of that is needed: what a node says on a connection does not depend on when that was made.
+        """
+        if remove_old:
+            for name in old.keys() - new.keys():
+                node = old.pop(name)
+                if isinstance(node, Node):
+                    node.leave()
+        for name, node in new.items():
+            ours = self._node(node.host, int(node.port), node.server_type)
+            ours.play(node.server_type)
+            old[name] = ours
+
+    def learn(self, error: AskError | MovedError) -> None:
+        """Take in the node that such an error tells of."""
+        told: Any = error  # typed in parts
+        node = self._node(told.host, told.port, PRIMARY)
+        self.nodes_cache.setdefault(node.name, node)
+
+    async def move_slot(self, e: AskError | MovedError) -> None:
+        """As redis-py's, which would make a node of its own if there is none."""
+        self.learn(e)
+        await super().move_slot(e)
+
+    async def initialize(
+        self,
+        additional_startup_nodes_info: list[tuple[str, int]] | None = None,
+        last_failed_node_name: str | None = None,
+    ) -> None:
+        """As redis-py's, which would make nodes of its own of the additional ones."""
+        for host, port in additional_startup_nodes_info or ():
+            node = self._node(host, port, None)
+            self.startup_nodes.setdefault(node.name, node)
+        await super().initialize(last_failed_node_name=last_failed_node_name)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget nodes that the cluster has lost, once they have no connections."""
+        for name, node in list(self._known.items()):
+            if name in self.nodes_cache or name in self.startup_nodes:
+                continue
+            stats = node.pool.stats()
+            if not (stats.size or stats.waiting):
+                self._forgotten = [
+                    total([*self._forgotten, replace(stats, max_size=0, min_size=0)])
+                ]
+                del self._known[name]
+
+    # ---- all of them -------------------------------------------------------------------------
+
+    def known(self) -> list[Node]:
+        """List all nodes that may have connections."""
+        return [*self._known.values()]
+
+    def stats(self) -> Stats:
+        """Sum up what all pools tell, also those of nodes that the cluster has lost."""
+        return total([*self._forgotten, *(node.pool.stats() for node in self.known())])
+
+    async def aclose(self, attr: str = "nodes_cache") -> None:
+        """As redis-py's, unless it is about a command."""
+        if not about_a_command.get():
+            await super().aclose(attr)
+
+    async def close(self, timeout: float | None) -> None:
+        """Close all pools, after some grace; they open again when they are used."""
+        self.default_node = cast(
+            "ClusterNode", None
+        )  # redis-py's sign that the topology is to be read anew
+        ended = await gather(
+            *(node.close(timeout) for node in self.known()), return_exceptions=True
+        )
+        for result in ended:
+            if isinstance(result, BaseException):
+                raise result

@@ -1,0 +1,48 @@
+"""Which slot a command goes to, of those for which nobody need be asked."""
+
+from typing import Any, cast
+
+from redis._parsers import AsyncCommandsParser, Encoder
+from redis.asyncio.cluster import ClusterNode
+from redis.crc import key_slot
+
+# Where the keys of a command are: the first, the last (from the end, if negative), and the step.
+Positions = tuple[int, int, int]
+
+
+class Commands(AsyncCommandsParser):
+    """As redis-py's, which would read all commands again whenever it reads the topology."""
+
+    async def initialize(self, node: ClusterNode | None = None) -> None:
+        """As redis-py's. What is known is read again only if somebody has a command that is not in it."""
+        if node is not None and self.commands:
+            self.node = node
+        else:
+            await super().initialize(node)
+
+    def key_positions(self, name: str) -> Positions | None:
+        """Say where the keys are; None if there are none, or if that depends on the arguments."""
+        command: Any = self.commands.get(name.lower())
+        if (
+            command is None
+            or command["first_key_pos"] <= 0
+            or not {"movablekeys", "pubsub"}.isdisjoint(command["flags"])
+        ):
+            return None
+        return command["first_key_pos"], command["last_key_pos"], command["step_count"]
+
+
+def slot_of(args: tuple[Any, ...], positions: Positions, encoder: Encoder) -> int | None:
+    """Say which slot has the keys; None if there are no keys, or if they are in several.
+
+    Raises:
+        redis.exceptions.DataError: A key is of a type that redis-py does not send.
+
+    """
+    first, last, step = positions
+    encode = cast("Any", encoder).encode  # typed in parts
+    if first == last < len(args):  # nearly always
+        return key_slot(encode(args[first]))
+    end = last + 1 if last >= 0 else len(args) + last + 1
+    slots = {key_slot(encode(key)) for key in args[first:end:step]}
+    return slots.pop() if len(slots) == 1 else None
