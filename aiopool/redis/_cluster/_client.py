@@ -1,11 +1,12 @@
 """`RedisCluster`: redis-py's client of a cluster, of which each node has a pool."""
 
 from asyncio import gather
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import redis.asyncio.cluster
 from redis.asyncio import RedisCluster as _RedisCluster
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import SSLConnection
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.cluster import SLOT_ID
 from redis.commands import READ_COMMANDS
@@ -17,6 +18,7 @@ from aiopool._limits import seconds, whole
 from aiopool._stats import Holder, Stats
 from aiopool.redis._at_once import at_once
 from aiopool.redis._lean import is_redis_pys
+from aiopool.redis._options import from_url
 
 from ._node import Node
 from ._nodes import Nodes, about_a_command, for_a_command
@@ -120,14 +122,22 @@ class RedisCluster(_RedisCluster):
             max_in_flight,
             share_scripts,
         )
-        super().__init__(host, port, startup_nodes, **kwargs)  # pyright: ignore[reportUnknownMemberType] - typed in parts
-        # The nodes are made with the first, which leave it to the pools how many connections there are.
-        self.connection_kwargs.pop("max_connections")
+        super().__init__(  # pyright: ignore[reportUnknownMemberType] - typed in parts
+            host, port, startup_nodes, max_connections=settings.pool["max_size"], **kwargs
+        )
         self.nodes_manager = Nodes(self.nodes_manager, settings)
         self.startup_nodes = [*self.nodes_manager.startup_nodes.values()]
         self.commands_parser: Commands = Commands()
         self._settings = settings
         self._positions: dict[str, Positions | None] = {}  # of the keys, by the command's name
+
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Self:
+        """Make a client from a URL, with options in its query, which override the keywords."""
+        kwargs |= from_url(url)
+        if kwargs.pop("connection_class", None) is SSLConnection:
+            kwargs["ssl"] = True
+        return cls(**kwargs)
 
     # ---- commands ----------------------------------------------------------------------------
 
@@ -234,8 +244,9 @@ class RedisCluster(_RedisCluster):
         if failure:
             target_node, error = failure.pop()
             kwargs["failure"] = [error]
-            del error
-        return await super()._execute_command(target_node, *args, **kwargs)
+            del error  # or, when raised again, it would refer to itself by way of this frame
+        with for_a_command():  # in a task of its own, if it goes to several nodes
+            return await super()._execute_command(target_node, *args, **kwargs)
 
     def pipeline(
         self, transaction: Any | None = None, shard_hint: Any | None = None
@@ -279,7 +290,7 @@ class RedisCluster(_RedisCluster):
         """
         seconds("timeout", timeout)
         self._initialize = True
-        if about_a_command.get():
+        if about_a_command():
             return
         handler: Any = self._oss_cluster_maint_notifications_handler  # typed in parts
         if handler is not None:
@@ -315,7 +326,7 @@ class RedisCluster(_RedisCluster):
     def node_stats(self) -> dict[str, Stats]:
         """Count it for each node of the cluster, by its name, `host:port`."""
         nodes = cast("dict[str, Node]", self.nodes_manager.nodes_cache)
-        return {name: node.pool.stats() for name, node in nodes.items()}
+        return {name: node.stats() for name, node in nodes.items()}
 
     def holders(self) -> list[Holder]:
         """Say who has the lent connections of all nodes, the longest lent first."""

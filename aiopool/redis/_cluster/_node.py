@@ -17,6 +17,7 @@ from redis.exceptions import AskError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aiopool._errors import likeness
+from aiopool._stats import Stats
 from aiopool.redis._at_once import at_once
 from aiopool.redis._client import called
 from aiopool.redis._connection import Accountable
@@ -94,6 +95,10 @@ class Node(ClusterNode):
         client.response_callbacks = self.response_callbacks
         return client
 
+    def stats(self) -> Stats:
+        """Count what is where now; see `Stats`."""
+        return self.pool.stats()
+
     # ---- commands ----------------------------------------------------------------------------
 
     async def ask(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -134,7 +139,7 @@ class Node(ClusterNode):
 
         With the latter redis-py looks for no other node.
         """
-        stats = self.pool.stats()
+        stats = self.stats()
         if stats.size > stats.opening or not isinstance(error.__cause__, Exception):
             return error
         return likeness(error.__cause__)
@@ -256,6 +261,12 @@ class Node(ClusterNode):
         before, self.server_type = self.server_type, server_type
         if before == PRIMARY != server_type:
             self._send_away()
+
+    def join(self, server_type: str | None) -> None:
+        """Be one of the cluster's nodes, perhaps again."""
+        self.server_type = server_type
+        if (pool := self.pool_in_use) is not None:
+            pool.resize(min_size=self._settings.pool["min_size"])
 
     def leave(self) -> None:
         """Have no connections any more, as soon as none is in use: the cluster has lost this node."""

@@ -1,7 +1,7 @@
 """The nodes of a cluster and which of them has which slot, as far as is known."""
 
+import asyncio
 import socket
-from asyncio import gather
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -17,20 +17,29 @@ from aiopool._stats import Stats, total
 from ._node import Node
 from ._settings import Settings
 
-# True where redis-py is about a command. If it closes all then, that is its way to have the topology read
-# anew, or since it could not be read; but the connections are other commands' too.
-about_a_command: ContextVar[bool] = ContextVar("about_a_command", default=False)
+# The task that is about a command in redis-py's way.
+_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("task", default=None)
 
 
 @contextmanager
 def for_a_command() -> Generator[None]:
-    """Be about a command meanwhile."""
-    token = about_a_command.set(True)
+    """Be about a command meanwhile, in this task."""
+    token = _task.set(asyncio.current_task())
     try:
         yield
     finally:
         with suppress(ValueError):  # a coroutine that nobody ran to its end is ended in any context
-            about_a_command.reset(token)
+            _task.reset(token)
+
+
+def about_a_command() -> bool:
+    """Whether this task is about a command.
+
+    If redis-py closes all then, that is its way to have the topology read anew, or since it could not
+    be read. But the connections are other commands' too.
+    """
+    task = _task.get()
+    return task is not None and task is asyncio.current_task()
 
 
 class Nodes(NodesManager):
@@ -86,18 +95,21 @@ class Nodes(NodesManager):
         if remove_old:
             for name in old.keys() - new.keys():
                 node = old.pop(name)
-                if isinstance(node, Node):
+                if isinstance(node, Node) and node.name not in new:
                     node.leave()
         for name, node in new.items():
             ours = self._node(node.host, int(node.port), node.server_type)
-            ours.play(node.server_type)
-            old[name] = ours
+            if name in old:
+                ours.play(node.server_type)
+            else:
+                ours.join(node.server_type)
+                old[name] = ours
 
     def learn(self, error: AskError | MovedError) -> None:
-        """Take in the node that such an error tells of."""
+        """Take in the node that such an error tells of, under the name by which redis-py looks for it."""
         told: Any = error  # typed in parts
-        node = self._node(told.host, told.port, PRIMARY)
-        self.nodes_cache.setdefault(node.name, node)
+        node = self._node(*self.remap_host_port(told.host, told.port), PRIMARY)
+        self.nodes_cache.setdefault(get_node_name(told.host, told.port), node)
 
     async def move_slot(self, e: AskError | MovedError) -> None:
         """As redis-py's, which would make a node of its own if there is none."""
@@ -136,11 +148,11 @@ class Nodes(NodesManager):
 
     def stats(self) -> Stats:
         """Sum up what all pools tell, also those of nodes that the cluster has lost."""
-        return total([*self._forgotten, *(node.pool.stats() for node in self.known())])
+        return total([*self._forgotten, *(node.stats() for node in self.known())])
 
     async def aclose(self, attr: str = "nodes_cache") -> None:
         """As redis-py's, unless it is about a command."""
-        if not about_a_command.get():
+        if not about_a_command():
             await super().aclose(attr)
 
     async def close(self, timeout: float | None) -> None:
@@ -148,7 +160,7 @@ class Nodes(NodesManager):
         self.default_node = cast(
             "ClusterNode", None
         )  # redis-py's sign that the topology is to be read anew
-        ended = await gather(
+        ended = await asyncio.gather(
             *(node.close(timeout) for node in self.known()), return_exceptions=True
         )
         for result in ended:
