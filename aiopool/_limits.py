@@ -39,6 +39,14 @@ def seconds(option: str, value: object, *, positive: bool = False) -> float | No
     return float(value)
 
 
+def flag(option: str, value: object) -> bool:
+    """Check a switch."""
+    if not isinstance(value, bool):
+        msg = f"{option} must be a bool, not {value!r}"
+        raise TypeError(msg)
+    return value
+
+
 def text(option: str, value: object) -> str | None:
     """Check a string, where None means none."""
     if value is not None and not isinstance(value, str):

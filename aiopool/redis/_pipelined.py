@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.observability.providers import get_observability_instance
 
 from aiopool._errors import PoolError, likeness
-from aiopool._limits import whole
+from aiopool._limits import flag, whole
 
 from ._client import USUAL, Client, called, theirs
 from ._core import RedisCore
@@ -82,9 +82,7 @@ class PipelinedRedis(Client):
             raise TypeError(msg)
         whole("lanes", lanes, 1, core.stats().max_size)
         whole("max_in_flight", max_in_flight, 1)
-        if not isinstance(cast("object", share_scripts), bool):
-            msg = f"share_scripts must be a bool, not {share_scripts!r}"
-            raise TypeError(msg)
+        flag("share_scripts", share_scripts)
         for name in kwargs:
             if name not in {"event_dispatcher", "credential_provider"}:
                 msg = f"PipelinedRedis takes no {name!r}: its connections are the pool's"

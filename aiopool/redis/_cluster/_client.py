@@ -14,14 +14,17 @@ from redis.commands.policies import AsyncStaticPolicyResolver
 from redis.exceptions import DataError, SlotNotCoveredError
 from redis.observability.providers import get_observability_instance
 
+from aiopool._errors import PoolError
 from aiopool._limits import seconds, whole
 from aiopool._stats import Holder, Stats
 from aiopool.redis._at_once import at_once
+from aiopool.redis._errors import PoolClosed
 from aiopool.redis._lean import is_redis_pys
 from aiopool.redis._options import from_url
 
+from ._about import about_a_command, command_since, for_a_command
 from ._node import Node
-from ._nodes import Nodes, about_a_command, for_a_command
+from ._nodes import Nodes
 from ._pipeline import ClusterPipeline
 from ._pubsub import ClusterPubSub, KeyspaceNotifications
 from ._routes import Commands, Positions, slot_of
@@ -129,6 +132,7 @@ class RedisCluster(_RedisCluster):
         self.startup_nodes = [*self.nodes_manager.startup_nodes.values()]
         self.commands_parser: Commands = Commands()
         self._settings = settings
+        self.closings = 0  # so often it was closed
         self._positions: dict[str, Positions | None] = {}  # of the keys, by the command's name
 
     @classmethod
@@ -151,14 +155,16 @@ class RedisCluster(_RedisCluster):
             redis.exceptions.RedisError: As redis-py's.
 
         """
-        node = self._node_for(args, kwargs)
-        if node is None:
-            return await self._execute_in_redis_pys_way(args, kwargs)
-        try:
-            return await node.ask(args, kwargs)
-        except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
-            failure = [(node, error)]
-        return await self._execute_in_redis_pys_way(args, kwargs | {"failure": failure})
+        since, node = self.closings, self._node_for(args, kwargs)
+        if node is not None:
+            try:
+                return await node.ask(args, kwargs)
+            except PoolError:
+                raise
+            except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
+                kwargs["failure"] = [(node, error)]
+        with for_a_command(since):
+            return await super().execute_command(*args, **kwargs)
 
     def _node_for(self, args: tuple[Any, ...], options: dict[str, Any]) -> Node | None:
         """Find the node that a command goes to, if that is known, and nothing else is to be minded.
@@ -227,12 +233,6 @@ class RedisCluster(_RedisCluster):
         """Find the slot of a command's keys, in redis-py's way."""
         return await self._determine_slot(*args)
 
-    async def _execute_in_redis_pys_way(
-        self, args: tuple[Any, ...], options: dict[str, Any]
-    ) -> Any:
-        with for_a_command():
-            return await super().execute_command(*args, **options)
-
     async def _execute_command(
         self,
         target_node: ClusterNode,
@@ -245,7 +245,8 @@ class RedisCluster(_RedisCluster):
             target_node, error = failure.pop()
             kwargs["failure"] = [error]
             del error  # or, when raised again, it would refer to itself by way of this frame
-        with for_a_command():  # in a task of its own, if it goes to several nodes
+        self._refuse_if_closed()
+        with for_a_command(self.closings):  # in a task of its own, if it goes to several nodes
             return await super()._execute_command(target_node, *args, **kwargs)
 
     def pipeline(
@@ -292,6 +293,7 @@ class RedisCluster(_RedisCluster):
         self._initialize = True
         if about_a_command():
             return
+        self.closings += 1
         handler: Any = self._oss_cluster_maint_notifications_handler  # typed in parts
         if handler is not None:
             tasks = [*handler._background_tasks]  # noqa: SLF001 - as redis-py does
@@ -299,6 +301,26 @@ class RedisCluster(_RedisCluster):
                 task.cancel()
             await gather(*tasks, return_exceptions=True)
         await self.nodes_manager.close(timeout)
+        if self._lock is not None:
+            async with self._lock:  # the topology may have been read anew meanwhile
+                self._initialize = True
+                await self.nodes_manager.close(0.0)
+
+    async def initialize(self, *args: Any, **kwargs: Any) -> Self:
+        """As redis-py's: read the topology, if that is due.
+
+        Raises:
+            PoolClosed: It is for a command, and the client was closed since that was begun.
+
+        """
+        self._refuse_if_closed()
+        await super().initialize(*args, **kwargs)
+        return self
+
+    def _refuse_if_closed(self) -> None:
+        if command_since() not in {None, self.closings}:
+            msg = f"{self!r} was closed"
+            raise PoolClosed(msg)
 
     def drain(self) -> None:
         """Retire every connection open now, to all nodes; see `Pool.drain`."""

@@ -2,9 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,32 +11,9 @@ from redis.exceptions import AskError, MovedError
 
 from aiopool._stats import Stats, total
 
+from ._about import about_a_command
 from ._node import Node
 from ._settings import Settings
-
-# The task that is about a command in redis-py's way.
-_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("task", default=None)
-
-
-@contextmanager
-def for_a_command() -> Generator[None]:
-    """Be about a command meanwhile, in this task."""
-    token = _task.set(asyncio.current_task())
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # a coroutine that nobody ran to its end is ended in any context
-            _task.reset(token)
-
-
-def about_a_command() -> bool:
-    """Whether this task is about a command.
-
-    If redis-py closes all then, that is its way to have the topology read anew, or since it could not
-    be read. But the connections are other commands' too.
-    """
-    task = _task.get()
-    return task is not None and task is asyncio.current_task()
 
 
 class Nodes(NodesManager):

@@ -12,7 +12,7 @@ from redis.exceptions import MaxConnectionsError, RedisClusterException
 from aiopool.redis._at_once import at_once
 from aiopool.redis._lane import Final
 
-from ._nodes import for_a_command
+from ._about import for_a_command
 from ._queued import Queued
 
 # As redis-py's, after which it tries again.
@@ -29,7 +29,8 @@ class ClusterPipeline(_ClusterPipeline):
 
     async def initialize(self) -> "ClusterPipeline":
         """As redis-py's."""
-        with for_a_command():
+        client: Any = self.cluster_client
+        with for_a_command(client.closings):
             await super().initialize()
         return self
 
@@ -56,7 +57,7 @@ class Together(PipelineStrategy):
         queue = self._command_queue
         retries = client.retry.get_retries()
         try:
-            with for_a_command():
+            with for_a_command(client.closings):
                 while to_do := [command for command in queue if not command.answered]:
                     try:
                         await client.initialize()
@@ -116,7 +117,8 @@ class Transaction(TransactionStrategy):
         return super(TransactionStrategy, self).execute_command(*args, **kwargs)
 
     async def _execute_now(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        with for_a_command():
+        client: Any = self._pipe.cluster_client
+        with for_a_command(client.closings):
             return await (await self._execute_command(*args, **options))
 
     async def _immediate_execute_command(self, *args: Any, **options: Any) -> Any:
@@ -131,7 +133,7 @@ class Transaction(TransactionStrategy):
     ) -> list[Any]:
         """As redis-py's."""
         client: Any = self._pipe.cluster_client  # typed in parts
-        with for_a_command():
+        with for_a_command(client.closings):
             if self._command_queue:
                 await client.initialize()
             for args in self._unplaced:
@@ -156,9 +158,9 @@ class Transaction(TransactionStrategy):
     async def _hold_a_connection(self) -> None:
         """Wait for a connection, if there is none yet, where redis-py only takes one that is there."""
         if self._transaction_connection is None and self._pipeline_slots:
-            slot = next(iter(self._pipeline_slots))
-            nodes: Any = self._pipe.cluster_client.nodes_manager  # typed in parts
-            node = nodes.get_node_from_slot(slot)
+            client: Any = self._pipe.cluster_client
+            await client.initialize()  # refused if the client was closed
+            node = client.nodes_manager.get_node_from_slot(next(iter(self._pipeline_slots)))
             try:
                 self._transaction_connection = await node.acquire()
             except MaxConnectionsError as error:  # no reason to try again

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aiopool._limits import Limits, whole
+from aiopool._limits import Limits, flag, whole
 
 
 class Settings:
@@ -22,6 +22,7 @@ class Settings:
         self.pool = pool  # `RedisPool`'s keywords
         self.sharing: dict[str, Any] | None = None  # `pipelined()`'s; None: no command shares
         whole("max_in_flight", max_in_flight, 1)
+        flag("share_scripts", share_scripts)
         if lanes is not None:
             self.sharing = {
                 "lanes": whole("lanes", lanes, 1, pool["max_size"]),

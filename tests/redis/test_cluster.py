@@ -1,0 +1,397 @@
+"""A cluster's client whose nodes have pools: what it does beyond redis-py's, on a healthy cluster."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fleets import ClusterFleet, slot_of
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import MaxConnectionsError, RedisClusterException
+from servers import Server, eventually
+
+from aiopool import PoolClosed, PoolTimeout, RedisCluster, TooManyWaiters
+
+ONCE: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
+WAYS: dict[str, dict[str, Any]] = {"alone": {}, "sharing": {"lanes": 1}}
+
+Client = Callable[..., RedisCluster]
+
+
+@pytest.fixture
+async def client(cluster_fleet: ClusterFleet) -> AsyncIterator[Client]:
+    """Makes clients of the shared cluster, and closes them."""
+    made: list[RedisCluster] = []
+
+    def make(**options: Any) -> RedisCluster:
+        host, port = cluster_fleet.startup[0]
+        made.append(RedisCluster(host, port, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        await each.aclose()
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return WAYS[request.param]
+
+
+def key_of(fleet: ClusterFleet, server: Server, name: str = "key") -> str:
+    """Find a key that this server has."""
+    keys = (f"{name}:{number}" for number in range(1000))
+    return next(key for key in keys if fleet.master_of(slot_of(key)) is server)
+
+
+@asynccontextmanager
+async def all_lent(cluster: RedisCluster, key: str) -> AsyncIterator[list[asyncio.Task[Any]]]:
+    """Have all connections to a key's node lent to commands that block until the end."""
+    node: Any = cluster.get_node_from_key(key)
+    before = node.pool.stats().lent
+    most = node.pool.stats().max_size - before
+
+    async def block() -> None:
+        await cluster.blpop([f"{{{key}}}list"], 0)
+
+    blocking = [asyncio.create_task(block()) for _ in range(most)]
+    await eventually(lambda: node.pool.stats().lent == before + most, "all are lent")
+    yield blocking
+    for task in blocking:
+        task.cancel()
+    await asyncio.gather(*blocking, return_exceptions=True)
+
+
+# ---- waiting -------------------------------------------------------------------------------------
+
+
+async def test_more_tasks_than_connections_wait_instead_of_failing(
+    client: Client, cluster_fleet: ClusterFleet, way: dict[str, Any]
+):
+    cluster = client(max_size=2, **way)
+
+    async def task(number: int) -> bool:
+        await cluster.set(f"key:{number}", f"value:{number}")
+        return await cluster.get(f"key:{number}") == f"value:{number}".encode()
+
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, *(len(found) for found in cluster_fleet.clients().values()))
+            await asyncio.sleep(0.02)  # it is not quick
+
+    watching = asyncio.create_task(watch())
+    assert all(await asyncio.gather(*(task(number) for number in range(500))))
+    watching.cancel()
+    assert 1 <= most <= 2
+
+
+async def test_who_waits_for_a_node_in_vain_gets_the_pools_error(
+    client: Client, cluster_fleet: ClusterFleet
+):
+    cluster = await client(max_size=2, timeout=1.0)
+    epoch = cluster.nodes_manager._epoch
+    key, *others = [key_of(cluster_fleet, server) for server in cluster_fleet.masters()]
+    assert await asyncio.gather(*(cluster.get(other) for other in others)) == [None, None]
+    pubsub = cluster.pubsub(node=cluster.get_node_from_key(key))
+    async with all_lent(cluster, key) as blocking:
+        in_vain = await asyncio.gather(
+            cluster.get(key),
+            cluster.pipeline().get(key).get(others[0]).execute(),
+            cluster.pipeline(transaction=True).get(key).execute(),
+            pubsub.subscribe("channel"),
+            return_exceptions=True,
+        )
+        for error in in_vain:
+            assert isinstance(error, PoolTimeout)
+            assert isinstance(error, MaxConnectionsError)
+            assert "no connection within 1 s (size=2/2, idle=0, lent=2" in str(error)
+        assert await asyncio.gather(*(cluster.get(other) for other in others)) == [None, None]
+        # Nobody has tried again, nothing was read anew, and nothing was closed.
+        assert cluster.stats().timed_out == 4
+        assert cluster.nodes_manager._epoch == epoch
+        assert not any(task.done() for task in blocking)
+        assert not cluster.stats().closed
+    await pubsub.aclose()
+
+
+async def test_one_more_than_may_wait_at_a_node_is_turned_away(
+    client: Client, cluster_fleet: ClusterFleet
+):
+    cluster = await client(max_size=1, max_waiting=1)
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    async with all_lent(cluster, key):
+        waiting = asyncio.create_task(cluster.get(key))
+        await eventually(lambda: cluster.stats().waiting == 1, "one waits")
+        with pytest.raises(TooManyWaiters):
+            await cluster.get(key)
+        assert not waiting.done()
+        waiting.cancel()
+
+
+async def test_a_transaction_waits_for_its_connection(client: Client, cluster_fleet: ClusterFleet):
+    cluster = await client(max_size=1)
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    async with all_lent(cluster, key):
+        pipe = cluster.pipeline(transaction=True)
+        adding = asyncio.create_task(pipe.incr(key).incr(key).execute())
+        await eventually(lambda: cluster.stats().waiting == 1, "it waits")
+    assert await adding == [1, 2]
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+async def test_pub_sub_waits_for_its_connection(
+    client: Client, cluster_fleet: ClusterFleet, sharded: bool
+):
+    cluster = await client(max_size=1)
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    async with cluster.pubsub(node=cluster.get_node_from_key(key)) as pubsub:
+        async with all_lent(cluster, key):
+            subscribe = pubsub.ssubscribe if sharded else pubsub.subscribe
+            subscribing = asyncio.create_task(subscribe(key))
+            await eventually(lambda: cluster.stats().waiting == 1, "it waits")
+        await subscribing
+        message = await (
+            pubsub.get_sharded_message(timeout=5) if sharded else pubsub.get_message(timeout=5)
+        )
+        assert message is not None
+        assert message["channel"] == key.encode()
+
+
+async def test_keyspace_notifications_wait_for_their_connections(
+    client: Client, cluster_fleet: ClusterFleet
+):
+    cluster = await client(max_size=1)
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    async with cluster.keyspace_notifications() as notifications:
+        async with all_lent(cluster, key):
+            subscribing = asyncio.create_task(notifications.subscribe_keyspace(key))
+            await eventually(lambda: cluster.stats().waiting == 1, "it waits")
+        await subscribing
+
+
+# ---- the topology --------------------------------------------------------------------------------
+
+
+async def test_a_topology_read_anew_reconnects_nothing(client: Client, cluster_fleet: ClusterFleet):
+    cluster = await client(max_size=3)
+    keys = [key_of(cluster_fleet, server) for server in cluster_fleet.masters()]
+
+    def connected() -> set[tuple[int, str]]:
+        return {(p, found["id"]) for p, all_ in cluster_fleet.clients().items() for found in all_}
+
+    await asyncio.gather(*(cluster.get(key) for key in keys for _ in range(20)))
+    before = connected()
+    for _ in range(10):
+        await cluster.nodes_manager.initialize()
+        await asyncio.gather(*(cluster.get(key) for key in keys for _ in range(20)))
+    assert before <= connected()  # of replicas, too, the topology may have been asked
+    assert not cluster.stats().closed
+
+
+async def test_a_node_has_one_pool_under_whichever_name_it_is_known(
+    cluster_fleet: ClusterFleet,
+):
+    ports = {port for _, port in cluster_fleet.startup}
+    cluster = await RedisCluster(
+        startup_nodes=[ClusterNode("localhost", port) for port in ports], max_size=1
+    )
+    try:
+        await cluster.ping(target_nodes=RedisCluster.ALL_NODES)
+        found = {port: len(clients) for port, clients in cluster_fleet.clients().items()}
+        assert found == dict.fromkeys(ports, 1)
+        assert cluster.stats().max_size == len(ports)
+    finally:
+        await cluster.aclose()
+
+
+async def test_a_command_that_may_go_to_the_new_owner_goes_there_on_one_connection(
+    client: Client, cluster_fleet: ClusterFleet, way: dict[str, Any]
+):
+    source, target, _ = cluster_fleet.masters()
+    key = key_of(cluster_fleet, source, "moving")
+    cluster = await client(max_size=4, **way)
+    await cluster.set(key, "value")
+    target.run("CONFIG", "RESETSTAT")
+    cluster_fleet.begin_migration(slot_of(key), target)
+    cluster_fleet.move_keys(slot_of(key))
+    try:
+        # If the permission came on another connection, some of these would be sent to and fro.
+        values = await asyncio.gather(*(cluster.get(key) for _ in range(100)))
+        assert values == [b"value"] * 100
+        assert not cluster.stats().closed, "the connections are kept"
+        asked = int(target.run("INFO", "commandstats")["cmdstat_asking"]["calls"])
+        assert asked == 100
+    finally:
+        cluster_fleet.end_migration(slot_of(key))
+
+
+# ---- transactions --------------------------------------------------------------------------------
+
+
+async def test_a_transaction_finds_its_slot_without_a_thread(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    cluster = await client(**ONCE)
+    monkeypatch.delattr(threading, "Thread")
+    async with cluster.pipeline(transaction=True) as pipe:
+        pipe.set("{a}1", 1).set("{a}2", 2).eval("return redis.call('GET', KEYS[1])", 1, "{a}2")
+        assert await pipe.execute() == [True, True, b"2"]
+        cluster._initialize = True  # as another command's failure does
+        pipe.zadd("{a}z", {"member": 1}).zunionstore("{a}u", ["{a}z"])
+        assert await pipe.execute() == [1, 1]
+        await pipe.watch("{a}1")
+        assert await pipe.get("{a}1") == b"1"
+        pipe.multi()
+        assert await pipe.incr("{a}1").execute() == [2]
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"max_size": 0}, ValueError, "max_size=0 is out of range: it must be at least 1"),
+        ({"min_size": 11}, ValueError, "min_size=11 is out of range: it must be from 0 to 10"),
+        ({"timeout": -1}, ValueError, "timeout=-1 is out of range"),
+        ({"max_idle": "5"}, TypeError, "max_idle must be a number of seconds"),
+        (
+            {"lanes": 3, "max_size": 2},
+            ValueError,
+            "lanes=3 is out of range: it must be from 1 to 2",
+        ),
+        ({"lanes": True}, TypeError, "lanes must be an int, not True"),
+        ({"max_in_flight": 0}, ValueError, "max_in_flight=0 is out of range"),
+        ({"share_scripts": 1}, TypeError, "share_scripts must be a bool, not 1"),
+        ({"max_connections": 3, "max_size": 2}, ValueError, "max_connections=3 contradicts"),
+        ({"max_sise": 3}, TypeError, "max_sise"),
+        ({"db": 1}, RedisClusterException, "'db' must be 0"),
+    ],
+)
+def test_a_bad_option_is_refused_at_once(options: dict[str, Any], error: Any, words: str):
+    with pytest.raises(error, match=words):
+        RedisCluster("127.0.0.1", 1, **options)
+
+
+def test_an_url_that_can_not_be_read_is_not_quoted():
+    with pytest.raises(ValueError, match="can't be read") as caught:
+        RedisCluster.from_url("redis://user:pass#wort@127.0.0.1:7000")
+    assert "wort" not in str(caught.value)
+
+
+async def test_redis_pys_name_for_the_size_and_an_url_will_do(cluster_fleet: ClusterFleet):
+    cluster = RedisCluster.from_url(f"{cluster_fleet.url}?max_connections=3", decode_responses=True)
+    async with cluster:
+        await cluster.set("key", "value")
+        assert await cluster.get("key") == "value"
+        assert {stats.max_size for stats in cluster.node_stats().values()} == {3}
+
+
+# ---- sizes and counts ----------------------------------------------------------------------------
+
+
+async def test_counts_are_told_for_each_node_and_in_sum(client: Client):
+    cluster = await client(max_size=2)
+    await asyncio.gather(*(cluster.get(f"key:{n}") for n in range(50)))
+    nodes, total = cluster.node_stats(), cluster.stats()
+    assert nodes.keys() == {node.name for node in cluster.get_nodes()}
+    for field in ("max_size", "size", "idle", "lent", "waiting", "acquired", "opened"):
+        assert getattr(total, field) == sum(getattr(stats, field) for stats in nodes.values())
+    assert total.acquired > 50
+    assert f"({total})" in repr(cluster)
+
+
+async def test_counts_of_a_node_that_has_left_stay_in_the_sum(client: Client):
+    cluster = await client(max_size=2)
+    await asyncio.gather(*(cluster.get(f"key:{n}") for n in range(50)))
+    before, nodes = cluster.stats(), cluster.nodes_manager
+    [lost, *_] = nodes.nodes_cache
+    there = {name: node for name, node in nodes.nodes_cache.items() if name != lost}
+    acquired = cluster.node_stats()[lost].acquired
+    nodes.set_nodes(nodes.nodes_cache, there, remove_old=True)
+    nodes.set_nodes(nodes.startup_nodes, there, remove_old=True)
+    nodes._forget()
+    assert lost not in {node.name for node in nodes.known()}
+    after = cluster.stats()
+    assert acquired
+    assert after.acquired == before.acquired
+    assert after.max_size == before.max_size - 2
+    assert after.closed["drained"] == after.opened - after.size
+
+
+async def test_a_new_size_is_that_of_nodes_found_later_too(
+    client: Client, cluster_fleet: ClusterFleet
+):
+    cluster = client(max_size=2)
+    cluster.resize(max_size=4, min_size=3)
+    await cluster.initialize()
+    [key] = [key_of(cluster_fleet, cluster_fleet.masters()[0])]
+    await cluster.get(key)
+    node: Any = cluster.get_node_from_key(key)
+    await eventually(lambda: node.pool.stats().size == 3, "three are kept open")
+    assert {stats.max_size for stats in cluster.node_stats().values()} == {4}
+    with pytest.raises(ValueError, match="min_size=3 is out of range"):
+        cluster.resize(max_size=2)
+    assert {stats.max_size for stats in cluster.node_stats().values()} == {4}
+    cluster.resize(min_size=0)
+    cluster.drain()
+    await eventually(lambda: cluster.stats().size == 0, "all are closed")
+
+
+async def test_holders_tells_who_has_connections_at_which_node(
+    client: Client, cluster_fleet: ClusterFleet
+):
+    cluster = await client(max_size=2, leak_after=60.0)
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    async with all_lent(cluster, key) as blocking:
+        holders = cluster.holders()
+        assert {holder.task for holder in holders} == {task.get_name() for task in blocking}
+        assert all(__file__ in str(holder.where) for holder in holders)
+
+
+# ---- the end -------------------------------------------------------------------------------------
+
+
+async def test_who_waits_when_the_client_is_closed_is_sent_away_at_once(
+    client: Client, cluster_fleet: ClusterFleet, way: dict[str, Any]
+):
+    cluster = await client(max_size=1, **way, **ONCE)
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    async with all_lent(cluster, key):
+        waiting = asyncio.create_task(cluster.get(key))
+        await eventually(lambda: cluster.stats().waiting == 1, "it waits")
+        await cluster.aclose()
+        with pytest.raises(PoolClosed):
+            await waiting
+        assert cluster.stats().size == 0
+
+
+async def test_closing_gives_lent_connections_the_time_to_come_back(client: Client):
+    cluster = await client()
+    blocking = asyncio.create_task(cluster.blpop(["list"], 0.2))
+    await eventually(lambda: cluster.stats().lent == 1, "it is lent")
+    await cluster.aclose(timeout=None)
+    assert await blocking is None
+
+
+async def test_a_client_whose_topology_is_to_be_read_anew_can_be_closed(client: Client):
+    cluster = await client()
+    await cluster.get("key")
+    cluster._initialize = True  # as a command's failure does
+    await cluster.aclose()
+    assert cluster.stats().size == 0
+
+
+async def test_a_client_that_is_used_after_it_was_closed_opens_again(client: Client):
+    cluster = await client()
+    await cluster.set("key", "value")
+    await cluster.aclose()
+    assert cluster.stats().size == 0
+    assert await cluster.get("key") == b"value"
