@@ -46,7 +46,7 @@ from aiopool import RedisPool
 
 SIZE = 10
 TASKS = 150
-PATIENCE = 0.1  # for a reply, and for a connection
+PATIENCE = 0.2  # for a reply, and for a connection; on a busy machine, too
 TO_ACQUIRE = 1.0
 RUSH = 0.3  # for so long nobody pauses between requests, then for so long everybody does
 LONGEST_PAUSE = 0.2

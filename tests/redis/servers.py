@@ -441,8 +441,9 @@ class Talker(Listener):
                 for _ in range(int(start[1:])):
                     length = int(lines.readline()[1:])
                     words.append(lines.read(length + 2)[:-2])
-                self.heard.append(words)
-                if reply := self._reply(words):
+                reply = self._reply(words)
+                self.heard.append(words)  # only now: who sees it here may change what is replied
+                if reply:
                     sock.sendall(reply)
 
     def _reply(self, words: list[bytes]) -> bytes:

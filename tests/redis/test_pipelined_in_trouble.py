@@ -226,7 +226,7 @@ async def test_a_server_that_hangs_is_a_timeout_error_for_what_is_under_way_and_
     server: Server, wire
 ):
     loop = asyncio.get_running_loop()
-    async with pool_of(server.url, max_size=2, socket_timeout=0.2, **wire) as pool:
+    async with pool_of(server.url, max_size=2, socket_timeout=0.5, **wire) as pool:
         client = pool.pipelined(max_in_flight=200)
         await ask(client, "first")
         begun = loop.time()
@@ -235,7 +235,7 @@ async def test_a_server_that_hangs_is_a_timeout_error_for_what_is_under_way_and_
             under_way, rest = tasks[:200], tasks[200:]
             assert await fates(under_way) == {RedisTimeoutError: 200}
             took = loop.time() - begun
-        assert 0.19 < took < 1
+        assert 0.49 < took < 1.3
         assert await fates(rest) == {well: 100}
         assert pool.stats().closed == {"unusable": 1}
         assert pool.stats().opened == 2
@@ -508,17 +508,18 @@ async def test_lanes_that_are_hardly_ever_idle_keep_no_pool_from_shrinking(telle
 
 @pytest.mark.parametrize("check", [False, True])
 async def test_a_connection_drained_before_its_first_command_is_not_kept(teller, wire, check):
-    options = {"health_check_interval": 0.001} if check else {}
+    options = {"health_check_interval": 0.1} if check else {}
     async with pool_of(teller.url, max_size=1, **options, **wire) as pool:
         client = pool.pipelined()
         await ask(client, "known")
         conn = await pool.acquire()
         task = begin(client, ["mine"])[0]
         await eventually(lambda: pool.stats().waiting, "it is in line")
-        await asyncio.sleep(0.002)
+        if check:
+            await asyncio.sleep(0.1)  # so it is due
+            teller.listening.clear()
         await pool.release(conn)
         if check:
-            teller.listening.clear()
             await turns(3)
         pool.drain()
         teller.listening.set()
