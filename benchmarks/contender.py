@@ -52,6 +52,7 @@ class Client:
     """In one MULTI: count the key up and give it a time to live."""
 
 
+Get = Callable[[str], Awaitable[object]]
 Opens = Callable[[Place], AbstractAsyncContextManager[T]]
 
 
@@ -66,6 +67,8 @@ class Contender:
     """Whose version must be the same for two runs to be compared by it."""
     lender: Opens[Lender] | None = None
     client: Opens[Client] | None = None
+    cluster: Opens[Get] | None = None
+    """On the cluster of which the place is one of the nodes, with so many connections to each."""
     waits: bool = True
     """Whether callers wait where there are more than connections."""
     needs: tuple[str, ...] = ()
@@ -96,6 +99,19 @@ class Contender:
             raise CannotTakePart(msg)
         self._check(place, tasks)
         return self.client(place)
+
+    def join(self, place: Place, tasks: int) -> AbstractAsyncContextManager[Get]:
+        """Open it for so many tasks that send commands to a cluster.
+
+        Raises:
+            CannotTakePart: It can't do that.
+
+        """
+        if self.cluster is None:
+            msg = "it knows no clusters"
+            raise CannotTakePart(msg)
+        self._check(place, tasks)
+        return self.cluster(place)
 
     def _check(self, place: Place, tasks: int) -> None:
         for module in self.needs:

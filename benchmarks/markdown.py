@@ -12,6 +12,7 @@ _MAIN: Mapping[str, set[str] | None] = {
     "lend": {"1 task", "1,000 tasks"},
     "get": {"1 task", "10 tasks", "100 tasks", "1,000 tasks", "10,000 tasks"},
     "mixed": {"100 tasks"},
+    "cluster-get": None,
     "burst": None,
     "cancelled": None,
     "mass-cancel": None,
@@ -20,6 +21,7 @@ _OTHERS = (*RIVALS, BARE.name)  # beside which aiopool stands in them
 # What is counted there, and is no ratio to a rival.
 _COUNTED = (
     ("connects of 150 ms: connections opened", "slow-connects", "opened"),
+    ("GET in a cluster: connections opened to a node", "cluster-get", "opened to a node"),
     ("cancel all in line: times their creation", "mass-cancel", "times their creation"),
     ("wait at overload: 99th percentile, times the median", "fairness", "p99/median"),
     ("overload: most lendings of a task, times the fewest", "fairness", "most/fewest lendings"),

@@ -9,7 +9,13 @@ several laps, and a sample is the mean of as many turns: that halves the spread 
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field
 from math import ceil
 from statistics import fmean
@@ -67,6 +73,8 @@ class Case:
     warm_ups: int = 1
     laps: int = 1
     """How many turns each contender has in a round."""
+    server: Callable[[str], AbstractContextManager[str]] = nullcontext
+    """Gives the URL of the server that it takes, if it is not the one that all cases share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,7 @@ async def measure(
         absent.append(Absence(*where, name, refusal.why, failed=refusal.failed))
 
     async with AsyncExitStack() as stack:
+        url = stack.enter_context(case.server(url))
         for contender in case.contenders:
             try:
                 turn = await stack.enter_async_context(case.opened(contender, url))

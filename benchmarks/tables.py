@@ -8,26 +8,28 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .contenders import MEASURE, OURS
+from .contenders import MEASURES, OURS
 from .results import Absence, Run, Series, ratio
 from .words import amount, count, times
 
 _PERCENTILES = {"p50": "50", "p99": "99", "max": "100"}
 _HEADINGS = ("", "", "median", "ratio", *_PERCENTILES, "and")
-_CAPTION = f"ratio: {MEASURE}'s figure divided by this one, round by round; above 1 is better"
+_CAPTION = "ratio: {}'s figure divided by this one, round by round; above 1 is better"
 
 
 def tables(run: Run, titles: Mapping[str, str]) -> RenderableType:
     """Make a table for each scenario in each setting, and say who did not take part."""
     parts: list[RenderableType] = []
     for (setting, scenario), keys in groupby(run.keys, key=lambda key: key[:2]):
+        cases = [(case, run.at(setting, scenario, case)) for _, _, case in keys]
+        measure = next((name for name in MEASURES if any(name in at for _, at in cases)), "")
         table = Table(
             title=f"{titles.get(scenario, scenario)} ({setting})",
             title_justify="left",
-            caption=_CAPTION,
+            caption=_CAPTION.format(measure) if measure else None,
             caption_justify="left",
         )
-        rows = [row for _, _, case in keys for row in _rows(case, run.at(setting, scenario, case))]
+        rows = [row for case, measured in cases for row in _rows(case, measured, measure)]
         used = [i for i, _ in enumerate(_HEADINGS) if any(row[i] for row in rows)]
         for i in used:
             name = i in {0, 1}
@@ -44,8 +46,8 @@ def tables(run: Run, titles: Mapping[str, str]) -> RenderableType:
     return Group(*parts, *_absences(run.missing))
 
 
-def _rows(case: str, measured: Mapping[str, Series]) -> list[list[str]]:
-    measure = measured.get(MEASURE)
+def _rows(case: str, measured: Mapping[str, Series], beside: str) -> list[list[str]]:
+    measure = measured.get(beside)
     rows: list[list[str]] = []
     for name, series in measured.items():
         percentiles = series.waits or series.latencies

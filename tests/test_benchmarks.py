@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks.__main__ import main
 from benchmarks.compare import NotComparable, compare
 from benchmarks.contender import CannotTakePart, Contender, Place
-from benchmarks.contenders import BARE, CLIENT, MEASURE, PIPELINED, RAISING
+from benchmarks.contenders import BARE, CLIENT, CLUSTER, MEASURE, PIPELINED, RAISING, THEIR_CLUSTER
 from benchmarks.markdown import main_table, put_into
 from benchmarks.measure import Case, Effort, Sample, measure, percentiles, rotated
 from benchmarks.options import parse
@@ -121,6 +121,29 @@ def measured(effort, laps=1, **turns):
     return *result, len(steps)
 
 
+def test_a_case_may_have_a_server_of_its_own():
+    servers = []
+
+    @contextmanager
+    def own(url):
+        servers.append(url)
+        yield f"not {url}"
+        servers.append("ended")
+
+    @asynccontextmanager
+    async def opened(contender, url):
+        async def turn():
+            servers.append(f"{contender.name} on {url}")
+            return Sample(1.0)
+
+        yield turn
+
+    case = Case("case", 1, [Contender("a"), Contender("b")], opened, warm_ups=0, server=own)
+    with asyncio.Runner() as runner:
+        runner.run(measure("s", case, ASYNCIO, "it", Effort(1, 0.0, "smoke"), lambda: None))
+    assert servers == ["it", "a on not it", "b on not it", "ended"]  # one for all
+
+
 def test_contenders_take_turns():
     order = []
 
@@ -196,6 +219,10 @@ def test_contenders_say_why_they_can_t_take_part():
         replace(RAISING, needs=("no_such_module",)).lend(Place("", 10), tasks=1)
     with pytest.raises(CannotTakePart, match="sends no commands"):
         Contender("a").connect(Place("", 10), tasks=1)
+    with pytest.raises(CannotTakePart, match="knows no clusters"):
+        Contender("a").join(Place("", 10), tasks=1)
+    with pytest.raises(CannotTakePart, match="Too many connections"):
+        THEIR_CLUSTER.join(Place("", 10), tasks=11)
     with pytest.raises(CannotTakePart, match="lends no connections"):
         Contender("a").lend(Place("", 10), tasks=1)
 
@@ -252,6 +279,21 @@ def test_tables_show_ratios_and_who_is_missing():
         in text
     )
     assert "coredis failed: coredis is not installed." in text
+
+
+def test_in_a_cluster_all_are_measured_by_redis_pys():
+    run = a_run(
+        series(CLUSTER.name, [1.0], scenario="cluster-get", counts={"opened to a node": 10.0}),
+        series(THEIR_CLUSTER.name, [3.0], scenario="cluster-get", counts={"opened to a node": 34}),
+        series("coredis", [2.0], scenario="cluster-get"),
+    )
+    text = as_text(run)
+    assert "3.0x" in text
+    assert "1.5x" in text
+    assert f"ratio: {THEIR_CLUSTER.name}'s figure" in text
+    table = main_table(run, {"cluster-get": "GET"})
+    assert "| GET: 1 task | `RedisCluster` |  | 3.0x | 2.0x |" in table
+    assert "connections opened to a node (1 task) | 10 |  | 34 |" in table
 
 
 def test_documents_quote_the_main_table():

@@ -3,17 +3,21 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import redis
 
 from aiopool._cli._redis_server import redis_server
-from benchmarks import server
+from benchmarks import cluster, server
+from benchmarks.contenders import CLUSTER, THEIR_CLUSTER
 from benchmarks.measure import Effort, measure
 from benchmarks.results import Run, Setting
 from benchmarks.scenarios import ALL
@@ -45,7 +49,10 @@ def test_every_contender_takes_part_in_every_scenario(scenario, url):
             took_part = {one.contender for one in [*series, *absent]}
             assert took_part == {contender.name for contender in case.contenders}
             assert all(sample > 0 for one in series for sample in one.samples)
-            if scenario.name in {"get", "burst"}:
+            if scenario.name == "cluster-get":
+                assert {one.contender for one in series} >= {CLUSTER.name, THEIR_CLUSTER.name}
+                assert all(1 <= one.counts["opened to a node"] <= case.tasks for one in series)
+            if scenario.name in {"get", "burst", "cluster-get"}:
                 assert all(one.latencies["50"] > 0 for one in series)
         assert not asyncio.all_tasks(runner.get_loop())
 
@@ -96,6 +103,30 @@ def test_the_command_measures_writes_and_draws(tmp_path):
     assert not list(tmp_path.glob("*.rdb"))
 
 
+def test_a_wrong_value_is_a_failure(monkeypatch):
+    monkeypatch.setattr("benchmarks.scenarios.cluster.VALUE", b"y" * 32)
+    scenario = next(each for each in ALL if each.name == "cluster-get")
+    (case,) = scenario.cases(SMOKE)
+    case = replace(case, contenders=[CLUSTER, THEIR_CLUSTER])
+    setting = Setting("asyncio", hiredis=True)
+    with asyncio.Runner() as runner:
+        made, absent = runner.run(measure("s", case, setting, "", SMOKE, lambda: None))
+    assert not made
+    assert [one.contender for one in absent] == [CLUSTER.name, THEIR_CLUSTER.name]
+    assert all(re.match(r"ValueError: key:\d+ is b'x{32}'", one.why) for one in absent)
+
+
+def test_keys_are_on_all_nodes_and_the_cluster_ends_with_its_user():
+    with cluster.cluster() as url, closing(cluster.Connections(url)) as connections:
+        sizes = [node.dbsize() for node in connections.nodes]
+    assert len(sizes) == 3
+    assert sum(sizes) == len(cluster.KEYS)
+    assert min(sizes) > len(cluster.KEYS) / 4
+    for node in connections.nodes:
+        with closing(node), pytest.raises(redis.ConnectionError):
+            node.ping()
+
+
 def is_alive(group):
     try:
         os.killpg(group, 0)
@@ -104,9 +135,10 @@ def is_alive(group):
     return True
 
 
+@pytest.mark.parametrize("scenario", ["slow-connects", "cluster-get"])
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "kill"])
-def test_nothing_is_left_of_what_is_interrupted(end):
-    words = [sys.executable, "-m", "benchmarks", "--quick", "--only", "slow-connects"]
+def test_nothing_is_left_of_what_is_interrupted(end, scenario):
+    words = [sys.executable, "-m", "benchmarks", "--quick", "--only", scenario]
     with subprocess.Popen(  # noqa: S603 - our own code
         words,
         stdout=subprocess.DEVNULL,
@@ -115,7 +147,7 @@ def test_nothing_is_left_of_what_is_interrupted(end):
         cwd=ROOT,
         start_new_session=True,
     ) as command:
-        assert "connects of 150 ms" in command.stderr.readline()  # so the child is at work
+        assert command.stderr.readline().startswith("asyncio")  # so the child is at work
         command.send_signal(end)
         assert command.stderr.read().endswith("benchmarks: interrupted\n")
     assert command.returncode == 130

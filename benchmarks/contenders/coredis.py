@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
 
-from benchmarks.contender import Client, Contender, Lender, Place
+from benchmarks.contender import Client, Contender, Get, Lender, Place
 
 
 @asynccontextmanager
@@ -46,6 +46,26 @@ async def _client(place: Place) -> AsyncGenerator[Client]:
         yield Client(redis.get, redis.set, pipeline, transaction)
 
 
+@asynccontextmanager
+async def _cluster(place: Place) -> AsyncGenerator[Get]:
+    coredis: Any = import_module("coredis")
+    cluster = coredis.RedisCluster(
+        *place.address,
+        max_connections=place.size,
+        max_connections_per_node=True,
+        pool_timeout=place.timeout,
+    )
+    async with cluster:
+        yield cluster.get
+    for stream in cluster.connection_pool.cluster_layout._error_stream:  # noqa: SLF001 - it leaves it open
+        stream.close()
+
+
 COREDIS = Contender(
-    "coredis", package="coredis", lender=_lender, client=_client, needs=("coredis",)
+    "coredis",
+    package="coredis",
+    lender=_lender,
+    client=_client,
+    cluster=_cluster,
+    needs=("coredis",),
 )

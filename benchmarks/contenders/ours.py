@@ -6,8 +6,8 @@ from functools import partial
 
 from redis.asyncio import Redis
 
-from aiopool import Pool, RedisPool
-from benchmarks.contender import Client, Contender, Lender, Place
+from aiopool import Pool, RedisCluster, RedisPool
+from benchmarks.contender import Client, Contender, Get, Lender, Place
 
 from .redis_py import client_of
 from .silent import silent_connections
@@ -92,6 +92,15 @@ def _behind_redis(pool: RedisPool) -> Redis:
     return Redis(connection_pool=pool)
 
 
+@asynccontextmanager
+async def _cluster(lanes: int | None, place: Place) -> AsyncGenerator[Get]:
+    host, port = place.address
+    async with RedisCluster(
+        host, port, max_size=place.size, timeout=place.timeout, lanes=lanes
+    ) as cluster:
+        yield cluster.get
+
+
 CORE = Contender("aiopool Pool", ours=True, lender=_core)
 RAW = Contender("aiopool RedisPool", ours=True, lender=_raw_lender, client=_raw)
 BEHIND_REDIS = Contender("aiopool Redis(pool)", ours=True, client=partial(_client, _behind_redis))
@@ -99,3 +108,5 @@ CLIENT = Contender("aiopool pool.client()", ours=True, client=partial(_client, R
 PIPELINED = Contender(
     "aiopool pool.pipelined()", ours=True, client=partial(_client, RedisPool.pipelined)
 )
+CLUSTER = Contender("aiopool RedisCluster", ours=True, cluster=partial(_cluster, None))
+LANES = Contender("aiopool RedisCluster, lanes=1", ours=True, cluster=partial(_cluster, 1))

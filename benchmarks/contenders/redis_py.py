@@ -1,13 +1,13 @@
-"""redis-py's own pools: one has callers wait, the other raises."""
+"""redis-py's own pools: one has callers wait, the other raises; and its cluster, which raises, too."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster
 
-from benchmarks.contender import Client, Contender, Lender, Place
+from benchmarks.contender import Client, Contender, Get, Lender, Place
 
 from .silent import silent_connections
 
@@ -53,6 +53,14 @@ async def _client(pool: type[ConnectionPool], place: Place) -> AsyncGenerator[Cl
         yield client_of(redis)
 
 
+@asynccontextmanager
+async def _cluster(place: Place) -> AsyncGenerator[Get]:
+    kind: Any = RedisCluster  # typed in parts
+    host, port = place.address
+    async with kind(host, port, max_connections=place.size) as cluster:
+        yield cluster.get
+
+
 BLOCKING = Contender(
     "BlockingConnectionPool",
     lender=partial(_lender, BlockingConnectionPool),
@@ -64,3 +72,4 @@ RAISING = Contender(
     client=partial(_client, ConnectionPool),
     waits=False,
 )
+THEIR_CLUSTER = Contender("redis-py's RedisCluster", cluster=_cluster, waits=False)

@@ -6,6 +6,7 @@ from benchmarks.measure import Scenario
 
 from .burst import BURST
 from .cancelled import CANCELLED
+from .cluster import CLUSTER_GET
 from .commands import GET, SET
 from .fairness import FAIRNESS
 from .large import LARGE_VALUES
@@ -22,6 +23,7 @@ ALL: Sequence[Scenario] = (
     SET,
     MIXED,
     LARGE_VALUES,
+    CLUSTER_GET,
     BURST,
     SLOW_CONNECTS,
     CANCELLED,
