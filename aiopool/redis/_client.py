@@ -54,7 +54,7 @@ class Client(Redis):
         ):
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # not typed
         pool = self.connection_pool
-        conn = cast("Any", await pool.get_connection())  # type: ignore[no-untyped-call]  # likewise
+        conn: Any = await pool.get_connection()  # type: ignore[no-untyped-call]  # likewise
         try:
             try:
                 send_now = getattr(conn, "send_now", None)  # which not all that a pool lends has

@@ -152,7 +152,9 @@ class PipelinedRedis(Client):
         """
         command = self._shareable(self._sharing or await self._learn(), args, options)
         if command is not None:
-            lanes = self._lanes_here()
+            lanes = self._lanes
+            if lanes is None or not self._core.is_here(lanes.places):
+                lanes = self._lanes_here()
             try:
                 reply = await lanes.ask(command)
             except CancelledError:

@@ -192,16 +192,16 @@ class RedisCluster(_RedisCluster):
             slot = slot_of(args, positions, self.encoder)
             if slot is None:
                 return None
+            node: Node  # by annotation, since a cast is one more call
             if (self.read_from_replicas or self.load_balancing_strategy) and name in READ_COMMANDS:
-                return cast(
-                    "Node",
-                    nodes.get_node_from_slot(
-                        slot, self.read_from_replicas, self.load_balancing_strategy
-                    ),
+                node = nodes.get_node_from_slot(
+                    slot, self.read_from_replicas, self.load_balancing_strategy
                 )
-            return cast("Node", nodes.slots_cache[slot][0])
+            else:
+                node = nodes.slots_cache[slot][0]
         except (DataError, IndexError, KeyError, SlotNotCoveredError):  # redis-py finds the words
             return None
+        return node
 
     def _find_positions(self, name: object) -> Positions | None:
         if not isinstance(name, str):

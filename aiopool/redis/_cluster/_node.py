@@ -111,7 +111,7 @@ class Node(ClusterNode):
             raise self._reason(refused.pop())
         pool = self.pool
         try:
-            conn = cast("Any", await pool.acquire())
+            conn: Any = await pool.acquire()
         except PoolTimeout as error:
             refused = [error]
         else:
