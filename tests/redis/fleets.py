@@ -178,6 +178,7 @@ class ClusterFleet(Fleet):
             "cluster_migration_barrier": "9",  # replicas stay with their masters
             "repl_diskless_sync": "yes",
             "repl_diskless_sync_delay": "0",
+            "repl_ping_replica_period": "1",  # clients are told of replicas that have heard something
         }
         super().__init__()
 
@@ -216,7 +217,7 @@ class ClusterFleet(Fleet):
     def _layout(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         return {seen.id: (seen.master, seen.ranges) for seen in self._own_views().values()}
 
-    def trouble(self) -> str:
+    def trouble(self) -> str:  # noqa: PLR0911 - one for each trouble
         awake = {name: node for name, node in self._ids.items() if node.awake}
         layouts = []
         for node in awake.values():
@@ -238,6 +239,9 @@ class ClusterFleet(Fleet):
         for name, node in awake.items():
             if "cluster_state:ok" not in node.run("CLUSTER", "INFO"):
                 return f"{node.port} finds the cluster is down"
+            told = {other[1] for shard in node.run("CLUSTER", "SLOTS") for other in shard[2:]}
+            if missing := {other.port for other in awake.values()} - told:
+                return f"{node.port} tells clients nothing of {missing}"
             master = layouts[0][name][0]
             if master != "-" and not _replicates(node, self._ids[master].port):
                 return f"{node.port} does not replicate its master"
