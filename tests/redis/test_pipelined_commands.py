@@ -952,7 +952,7 @@ def blocking(r: Notes, k: str):
     r.raw("BLPOP", none, "x")
     r.raw("BLPOP", none, -1)
     r.raw("BLPOP", none)
-    r.wait(0, 1)
+    r.wait(0, 1, see=kind)  # there may be replicas
     r.waitaof(0, 0, 1)
     r.set(none, "x")
     r.blpop(none, 1)

@@ -164,6 +164,8 @@ class RedisCluster(_RedisCluster):
             except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
                 kwargs["failure"] = [(node, error)]
         with for_a_command(since):
+            if cast("Any", self.nodes_manager).default_node is None:
+                await self.initialize()  # or redis-py would send the first command to any node
             return await super().execute_command(*args, **kwargs)
 
     def _node_for(self, args: tuple[Any, ...], options: dict[str, Any]) -> Node | None:
@@ -184,7 +186,7 @@ class RedisCluster(_RedisCluster):
         name = args[0]
         try:
             positions = self._positions[name]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):  # it is not known, or can't be a key
             positions = self._find_positions(name)
         if positions is None:
             return None
@@ -224,7 +226,7 @@ class RedisCluster(_RedisCluster):
         """Whether `find_slot()` asks no server about this command."""
         name = args[0]
         return (
-            self.commands_parser.key_positions(name) is not None
+            self.commands_parser.knows(name)
             or name.upper() in {"EVAL", "EVALSHA"}
             or self.command_flags.get(name) == SLOT_ID
         )

@@ -1,7 +1,7 @@
 """One server of a cluster, with a pool."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import Any, cast
 
@@ -45,7 +45,7 @@ class Node(ClusterNode):
         server_type: str | None,
         *,
         settings: Settings,
-        learn: Callable[[AskError], None],
+        learn: Callable[[AskError], Awaitable[None]],
         **connection_kwargs: Any,
     ) -> None:
         """Make no pool before it is needed.
@@ -55,7 +55,7 @@ class Node(ClusterNode):
             port: Likewise.
             server_type: Primary or replica, in redis-py's words.
             settings: The options of the pool.
-            learn: Told of a node that has a key for now, and may not be known yet.
+            learn: Told of a node that has a slot, or a key for now, and may not be known yet.
             connection_kwargs: Those of the connections.
 
         """
@@ -174,7 +174,7 @@ class Node(ClusterNode):
                 return await self._ask_in_redis_pys_way(args, himport, asking, kwargs)
             return await self.ask(args, kwargs)
         except AskError as error:
-            self._learn(error)  # redis-py takes for granted that the other node is known
+            await self._learn(error)
             raise
 
     async def _ask_after(

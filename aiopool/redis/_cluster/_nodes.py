@@ -79,15 +79,26 @@ class Nodes(NodesManager):
                 ours.join(node.server_type)
                 old[name] = ours
 
-    def learn(self, error: AskError | MovedError) -> None:
-        """Take in the node that such an error tells of, under the name by which redis-py looks for it."""
+    async def learn(self, error: AskError) -> None:
+        """Take in what such an error tells.
+
+        redis-py takes for granted that a node that it is to ask is known. And every so often, when a slot
+        has moved, it closes all and asks the same node again: with `reinitialize_steps=1` for ever.
+        """
+        if isinstance(error, MovedError):
+            await self.move_slot(error)
+        else:
+            self._add(error)
+
+    def _add(self, error: AskError | MovedError) -> None:
+        """Add the node that such an error tells of, under the name by which redis-py looks for it."""
         told: Any = error  # typed in parts
         node = self._node(*self.remap_host_port(told.host, told.port), PRIMARY)
         self.nodes_cache.setdefault(get_node_name(told.host, told.port), node)
 
     async def move_slot(self, e: AskError | MovedError) -> None:
         """As redis-py's, which would make a node of its own if there is none."""
-        self.learn(e)
+        self._add(e)
         await super().move_slot(e)
 
     async def initialize(

@@ -108,6 +108,7 @@ class Transaction(TransactionStrategy):
         at_once_sent = self._watching or args[0] in self.IMMEDIATE_EXECUTE_COMMANDS
         if at_once_sent and not self._explicit_transaction:
             return self._execute_now(args, kwargs)
+        kwargs.pop("keys", None)  # for a cache; redis-py would give it to the callback, which fails
         client: Any = self._pipe.cluster_client  # typed in parts
         if args[0] not in self.NO_SLOTS_COMMANDS:
             if client.knows_slot_of(args):

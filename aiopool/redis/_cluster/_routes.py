@@ -20,6 +20,12 @@ class Commands(AsyncCommandsParser):
         else:
             await super().initialize(node)
 
+    def knows(self, name: str) -> bool:
+        """Whether nobody need be asked which keys a command has, if any."""
+        name = name.lower()
+        command: Any = self.commands.get(name) or self.commands.get(name.partition(" ")[0])
+        return command is not None and "movablekeys" not in command["flags"]
+
     def key_positions(self, name: str) -> Positions | None:
         """Say where the keys are; None if there are none, or if that depends on the arguments."""
         command: Any = self.commands.get(name.lower())
