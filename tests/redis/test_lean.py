@@ -3,9 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import hashlib
-import inspect
-import textwrap
 import threading
 import weakref
 from functools import partial
@@ -13,6 +10,7 @@ from functools import partial
 import pytest
 import redis
 import redis.asyncio.connection as theirs
+from digests import changed, digest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis._parsers import _AsyncHiredisParser
@@ -106,10 +104,8 @@ DIGESTS = {
 
 @pytest.mark.parametrize("function", DIGESTS, ids=lambda function: function.__qualname__)
 def test_redis_py_does_what_is_replaced_as_it_did(function):
-    source = textwrap.dedent(inspect.getsource(function))
-    assert hashlib.sha256(source.encode()).hexdigest()[:8] == DIGESTS[function], (
-        f"redis-py has changed {function.__qualname__}(): see whether aiopool/redis/_lean.py, _wire.py, "
-        "_packing.py and _client.py still do the same, then note the new digest here"
+    assert digest(function) == DIGESTS[function], changed(
+        function, "aiopool/redis/_lean.py, _wire.py, _packing.py and _client.py"
     )
 
 
