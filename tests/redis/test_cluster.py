@@ -112,6 +112,8 @@ async def test_who_waits_for_a_node_in_vain_gets_the_pools_error(
             assert isinstance(error, PoolTimeout)
             assert isinstance(error, MaxConnectionsError)
             assert "no connection within 1 s (size=2/2, idle=0, lent=2" in str(error)
+        node: Any = cluster.get_node_from_key(key)
+        assert str(in_vain[0]).startswith(f"{node.name}: no connection")
         assert await asyncio.gather(*(cluster.get(other) for other in others)) == [None, None]
         # Nobody has tried again, nothing was read anew, and nothing was closed.
         assert cluster.stats().timed_out == 4

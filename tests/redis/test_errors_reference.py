@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis.exceptions
+from fleets import ClusterFleet
 from redis.asyncio.connection import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -22,7 +23,7 @@ from set_ups import HangingUp, loading_server
 from troubles import descriptors_left
 
 import aiopool
-from aiopool import PipelinedRedis, RedisPool
+from aiopool import PipelinedRedis, RedisCluster, RedisPool
 from aiopool.redis._sharing import Sharing
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "errors.md").read_text()
@@ -92,8 +93,11 @@ class Tries(NoBackoff):
 class Stage:
     """What a case has at hand, and a look at its pool afterwards."""
 
-    def __init__(self, server: Server, locked_server: Server, folder: Path) -> None:
+    def __init__(
+        self, server: Server, locked_server: Server, fleet: ClusterFleet, folder: Path
+    ) -> None:
         self.server = server
+        self.fleet = fleet
         self.locked_server = locked_server
         self.version, _, _ = server.run("INFO", "server")["redis_version"].rpartition(".")
         self.folder = folder
@@ -108,6 +112,16 @@ class Stage:
             (rf"\b{errno.ECONNRESET}\b", "104"),
         ]
         self.took = 0.0
+
+    async def cluster(self, **options: Any) -> RedisCluster:
+        """Make a client with one connection to each node, of which one is lent until the end."""
+        host, port = self.fleet.startup[0]
+        made = await RedisCluster(host, port, max_size=1, **options)
+        self.after.push_async_callback(made.aclose)
+        node: Any = made.get_node_from_key("key")
+        self.alike += [(node.name, "127.0.0.1:7000"), (r"by task 'Task-\d+'", "by task 'report'")]
+        await self.trouble.enter_async_context(node.pool.connection())
+        return made
 
     def make(self, url: str, **options: Any) -> RedisPool:
         retry = Retry(self.tries, self.retries)
@@ -166,9 +180,12 @@ def _troubled_server() -> Iterator[Server]:
 
 @pytest.fixture
 async def stage(
-    _troubled_server: Server, _locked_server: Server, tmp_path: Path
+    _troubled_server: Server,
+    _locked_server: Server,
+    _cluster: ClusterFleet,
+    tmp_path: Path,
 ) -> AsyncIterator[Stage]:
-    stage = Stage(_troubled_server, _locked_server, tmp_path)
+    stage = Stage(_troubled_server, _locked_server, _cluster, tmp_path)
     async with stage.after, stage.trouble:
         yield stage
         if stage.pool is not None:
@@ -649,6 +666,38 @@ async def made(make: Callable[[], object]) -> object:
 
 for heading, mistake in MISTAKES.items():
     case(heading)(lambda stage, mistake=mistake: stage.fails(made(mistake)))
+
+
+# ---- a cluster -----------------------------------------------------------------------------------
+
+
+@case("No node of the cluster can be reached")
+async def _(stage: Stage) -> Exception:
+    port = free_port()
+    stage.alike.append((str(port), "7000"))
+    return await stage.fails(RedisCluster("127.0.0.1", port).get("key"))
+
+
+@case("All connections to a node are lent and none comes back in time")
+async def _(stage: Stage) -> Exception:
+    cluster = await stage.cluster(timeout=TIMEOUT)
+    return await stage.fails(cluster.get("key"))
+
+
+@case("Too many wait at a node already")
+async def _(stage: Stage) -> Exception:
+    cluster = await stage.cluster(max_waiting=0)
+    return await stage.fails(cluster.get("key"))
+
+
+@case("The cluster's client is closed while a command is to be tried again")
+async def _(stage: Stage) -> Exception:
+    cluster = await stage.cluster()
+    await stage.trouble.aclose()
+    task = asyncio.create_task(cluster.blpop(["key"], 0))
+    await eventually(lambda: cluster.stats().lent, "it is under way")
+    await cluster.aclose()
+    return await stage.fails(task)
 
 
 # ---- the tests -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from redis.auth.token import TokenInterface
 from redis.backoff import NoBackoff
 from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.cluster import PRIMARY
-from redis.exceptions import AskError
+from redis.exceptions import AskError, MaxConnectionsError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aiopool._errors import likeness
@@ -112,7 +112,7 @@ class Node(ClusterNode):
         pool = self.pool
         try:
             conn: Any = await pool.acquire()
-        except PoolTimeout as error:
+        except MaxConnectionsError as error:
             refused = [error]
         else:
             try:
@@ -130,19 +130,25 @@ class Node(ClusterNode):
         """Lend a connection as the pool does, but tell a node that was never reached as such."""
         try:
             return await self.pool.acquire()
-        except PoolTimeout as error:
+        except MaxConnectionsError as error:
             refused = [error]
         raise self._reason(refused.pop())
 
     def _reason(self, error: Exception) -> Exception:
-        """Give what prevents connections, if there are none; else the pool's own error.
+        """Name the node in the pool's error; if it was never reached, give what prevents that instead.
 
-        With the latter redis-py looks for no other node.
+        With the pool's own error redis-py looks for no other node.
         """
-        stats = self.stats()
-        if stats.size > stats.opening or not isinstance(error.__cause__, Exception):
-            return error
-        return likeness(error.__cause__)
+        cause, stats = error.__cause__, self.stats()
+        if (
+            isinstance(error, PoolTimeout)
+            and isinstance(cause, Exception)
+            and stats.size == stats.opening
+        ):
+            return likeness(cause)
+        if isinstance(error, MaxConnectionsError):
+            error.args = (f"{self.name}: {error}",)
+        return error
 
     async def execute_command(
         self,
