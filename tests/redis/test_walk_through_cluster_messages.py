@@ -157,7 +157,7 @@ async def sharded(pubsub: Any, number: int) -> list[Any]:
     messages: list[Any] = []
     async with asyncio.timeout(10):
         while len(messages) < number:
-            if (message := await pubsub.get_sharded_message(timeout=0.05)) is not None:
+            if (message := await pubsub.get_sharded_message(timeout=0.005)) is not None:
                 messages.append(message)
     return sorted(messages, key=str)
 
@@ -180,12 +180,12 @@ async def of_keys(make: Make, keywords: dict[str, Any]):
                 event = None
                 async with asyncio.timeout(10):
                     while event is None:
-                        event = await events.get_message(timeout=1)
+                        event = await events.get_message(timeout=0.01)
                 told.append((event.key, event.event_type, event.database))
             await cluster.delete("user:1")
             async with asyncio.timeout(10):
                 while not handled:
-                    await events.get_message(timeout=0.1)
+                    await events.get_message(timeout=0.01)
             told += [(event.key, event.event_type) for event in handled]
             await events.refresh_subscriptions()
             told.append([*events._subscribed_patterns, *events._subscribed_channels])
