@@ -84,7 +84,7 @@ async def tried(cluster: RedisCluster) -> list[Any]:
                 "socket_read_size": 100,
                 "socket_keepalive": True,
                 "socket_keepalive_options": {socket.TCP_KEEPCNT: 2},
-                "health_check_interval": 0.001,
+                "health_check_interval": 1000,
             },
         ),
         "by name": ({"host": "localhost"},),
