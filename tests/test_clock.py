@@ -38,6 +38,18 @@ def test_what_takes_no_time_can_be_run_alone_and_time_be_let_pass_up_to_a_limit(
     loop.close()
 
 
+def test_timers_within_the_resolution_of_the_next_run_with_it():
+    async def sleep(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return asyncio.get_running_loop().time() - 1000
+
+    async def all_three() -> list[float]:
+        return await asyncio.gather(sleep(1.0), sleep(1.4), sleep(1.6))
+
+    with asyncio.Runner(loop_factory=lambda: JumpingLoop(resolution=0.5)) as runner:
+        assert runner.run(all_three()) == pytest.approx([1.0, 1.0, 1.6])
+
+
 def test_a_test_in_which_everybody_waits_fails_as_deadlock():
     async def wait() -> None:
         await asyncio.get_running_loop().create_future()
