@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from .contenders import BARE, CLIENT, CORE, MEASURE, OURS, RIVALS
 from .results import Run, Series, Setting, ratio
@@ -58,7 +59,7 @@ def alone_table(run: Run, titles: Mapping[str, str]) -> str:
         for name, series in measured.items()
     ]
     title = f"{titles.get('get', 'get')}: 1 task ({setting})"
-    return _table([title, "median", "99th percentile", "times as long as `pool.client()`"], rows)
+    return table([title, "median", "99th percentile", "times as long as `pool.client()`"], rows)
 
 
 PARTS: Mapping[str, Callable[[Run, Mapping[str, str]], str]] = {
@@ -75,15 +76,25 @@ def put_into(document: str, run: Run, titles: Mapping[str, str]) -> str:
         ValueError: The document has no such place.
 
     """
+    return fill(document, "benchmarks", {name: partial(PARTS[name], run, titles) for name in PARTS})
 
-    def fill(place: re.Match[str]) -> str:
-        return f"{place[1]}{PARTS[place[2]](run, titles)}\n{place[3]}"
 
-    names = "|".join(PARTS)
-    pattern = rf"(<!-- benchmarks: ({names}) -->\n).*?(<!-- end -->)"
-    document, number = re.subn(pattern, fill, document, flags=re.DOTALL)
+def fill(document: str, mark: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """Replace what stands between `<!-- mark: part -->` and `<!-- end -->` with these parts.
+
+    Raises:
+        ValueError: The document has no such place.
+
+    """
+
+    def replace(place: re.Match[str]) -> str:
+        return f"{place[1]}{parts[place[2]]()}\n{place[3]}"
+
+    names = "|".join(parts)
+    pattern = rf"(<!-- {mark}: ({names}) -->\n).*?(<!-- end -->)"
+    document, number = re.subn(pattern, replace, document, flags=re.DOTALL)
     if number == 0:
-        msg = "there is no <!-- benchmarks: main --> with an <!-- end --> in it"
+        msg = f"there is no <!-- {mark}: {next(iter(parts))} --> with an <!-- end --> in it"
         raise ValueError(msg)
     return document
 
@@ -118,7 +129,7 @@ def _ratios(
             for name in OURS
             if name in measured
         ]
-    return _table(["", "aiopool's", *_OTHERS], rows)
+    return table(["", "aiopool's", *_OTHERS], rows)
 
 
 def _short(name: str) -> str:
@@ -145,7 +156,7 @@ def _counts(run: Run, setting: Setting) -> str:
     growth = [_growth(run, setting, name) for name in (CORE.name, *RIVALS)]
     if any(growth):
         rows.append(["lend and give back, no I/O: 10,000 tasks, times 100 tasks", *growth])
-    return _table(["", "aiopool", *RIVALS], rows)
+    return table(["", "aiopool", *RIVALS], rows)
 
 
 def _growth(run: Run, setting: Setting, contender: str) -> str:
@@ -155,7 +166,8 @@ def _growth(run: Run, setting: Setting, contender: str) -> str:
     return f"{significant(many[contender].middle / few[contender].middle)}x"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Make a table, without the columns in which nothing stands."""
     used = [i for i, title in enumerate(head) if title in {"", MEASURE} or any(r[i] for r in rows)]
     lines = [head, ["---" for _ in head], *rows]
     return "\n".join(f"| {' | '.join(line[i] for i in used)} |" for line in lines)

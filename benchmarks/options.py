@@ -78,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="a minute: smaller, and only asyncio with hiredis")
-    add("--only", type=_some_of(names), metavar="SCENARIO,...", help=f"some of {', '.join(names)}")
-    add("--loops", type=_some_of(_LOOPS), metavar="LOOP,...", help=f"some of {', '.join(_LOOPS)}")
-    add("--hiredis", type=_some_of(_PARSERS), metavar="on,off", help="with it, without it, or both")
+    add("--only", type=some_of(names), metavar="SCENARIO,...", help=f"some of {', '.join(names)}")
+    add("--loops", type=some_of(_LOOPS), metavar="LOOP,...", help=f"some of {', '.join(_LOOPS)}")
+    add("--hiredis", type=some_of(_PARSERS), metavar="on,off", help="with it, without it, or both")
     add("--rounds", type=_rounds, metavar="N", help="how many samples of each contender")
     add("--json", type=Path, metavar="FILE", help="write all samples there")
     add("--plots", type=Path, metavar="DIR", help="draw plots there")
@@ -99,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _some_of(known: Sequence[str]) -> Callable[[str], Sequence[str]]:
+def some_of(known: Sequence[str]) -> Callable[[str], Sequence[str]]:
+    """Make what reads some of these names, with commas between them."""
+
     def parse(text: str) -> Sequence[str]:
         chosen = text.split(",")
         for name in chosen:

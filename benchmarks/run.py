@@ -62,7 +62,7 @@ def run(
         for case in scenario.cases(effort)
     )
     # As it is before there is anything to do.
-    made, commit, machine = datetime.now(UTC).isoformat(timespec="seconds"), _commit(), _machine()
+    made, measured, machine = datetime.now(UTC).isoformat(timespec="seconds"), commit(), _machine()
     series: list[Series] = []
     missing: list[Absence] = []
     with redis_server() as url, _progress(console) as progress:
@@ -90,7 +90,7 @@ def run(
                             series.append(series_of(told))
                         case _:
                             missing.append(absence_of(told))
-    return Run(command, made, commit, versions, machine, missing, series)
+    return Run(command, made, measured, versions, machine, missing, series)
 
 
 def _installed(setting: Setting, console: Console) -> bool:
@@ -167,11 +167,11 @@ def _load() -> str:
     return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Name the commit that was measured, if it is known; with a + if there were changes."""
     try:
-        commit = _git("rev-parse", "HEAD")
-        return f"{commit}+" if _git("status", "--porcelain", "--untracked-files=no") else commit
+        head = _git("rev-parse", "HEAD")
+        return f"{head}+" if _git("status", "--porcelain", "--untracked-files=no") else head
     except (OSError, subprocess.CalledProcessError):
         return None
 

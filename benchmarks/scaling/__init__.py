@@ -1,0 +1,1 @@
+"""Many processes with many pools, simulated: `python -m benchmarks.scaling`."""
