@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.markdown import fill
 from benchmarks.options import some_of
 
-from .report import parts
+from .report import how_made, parts
 from .studies import FULL, QUICK, STUDIES, study
 
 _PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "scaling.md"
@@ -30,11 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse(argv)
     # A small one is quicker without other processes than these are to start.
     size, workers = (QUICK, 0) if options.quick else (FULL, None)
+    made = how_made(options.seed)  # as it is before there is anything to do
     results = study(size, options.seed, options.only, workers)
-    made = parts(results, options.seed)
-    print("\n\n".join(part() for part in made.values()))  # noqa: T201 - a command talks
+    tables = parts(results, made)
+    print("\n\n".join(part() for part in tables.values()))  # noqa: T201 - a command talks
     if options.markdown is not None:
-        document = fill(options.markdown.read_text(encoding="utf-8"), "scaling", made)
+        document = fill(options.markdown.read_text(encoding="utf-8"), "scaling", tables)
         options.markdown.write_text(document, encoding="utf-8")
     if options.plots is not None:
         from .plots import draw  # noqa: PLC0415 - matplotlib is optional, and slow to import

@@ -45,7 +45,8 @@ async def _day(max_idle: float | None, length: float, processes: int, seed: int)
     server = Server(PLAIN)
 
     def make(dialler: Dialler) -> Lends:
-        pool: Pool[Conn] = Pool(dialler, max_idle=max_idle, max_size=USERS)
+        # Lives end by the hour of real days, not by that of these.
+        pool: Pool[Conn] = Pool(dialler, max_idle=max_idle, max_lifetime=None, max_size=USERS)
         return pool
 
     fleet = Fleet(processes, [server], make, seed)

@@ -70,7 +70,7 @@ def _restart(restarts: Sequence[Restart]) -> Any:
         axes.set_ylim(bottom=0)
         axes.set_xlabel("seconds")
     grid[0].set_ylabel("dials")
-    grid[-1].legend(frameon=False)
+    grid[0].legend(loc="upper right")
     return figure
 
 

@@ -14,20 +14,23 @@ from .restart import PLAIN, Restart
 from .studies import Results
 
 
-def parts(results: Results, seed: int) -> Mapping[str, Callable[[], str]]:
-    """Give the parts of a document that there are results for."""
-    made = {
+def parts(results: Results, made: str) -> Mapping[str, Callable[[], str]]:
+    """Give the parts of a document that there are results for, and how they were made."""
+    tables = {
         "connections": _connections,
         "restarts": _restarts,
         "lifetimes": _lifetimes,
         "days": _days,
         "full": _full,
     }
-    there = {name: partial(part, results) for name, part in made.items() if getattr(results, name)}
-    return {"made": partial(_made, seed), **there}
+    there = {
+        name: partial(part, results) for name, part in tables.items() if getattr(results, name)
+    }
+    return {"made": lambda: made, **there}
 
 
-def _made(seed: int) -> str:
+def how_made(seed: int) -> str:
+    """Say what is about to be run: when, what, with which seed."""
     head = commit() or "unknown"
     return (
         f"Simulated on {datetime.now(UTC).date()} with commit {head[:12]}{head[40:]}, seed {seed}, "
