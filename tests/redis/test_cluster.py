@@ -310,6 +310,14 @@ async def test_counts_are_told_for_each_node_and_in_sum(client: Client):
     assert f"({total})" in repr(cluster)
 
 
+def test_to_look_at_a_client_that_was_never_used_makes_no_pool():
+    cluster = RedisCluster("127.0.0.1", 7000, max_size=7)
+    assert repr(cluster) == (
+        "<RedisCluster of 0 nodes (size=0/7, idle=0, lent=0, opening=0, waiting=0)>"
+    )
+    assert not cluster.nodes_manager.pools()
+
+
 async def test_counts_of_a_node_that_has_left_stay_in_the_sum(client: Client):
     cluster = await client(max_size=2)
     await asyncio.gather(*(cluster.get(f"key:{n}") for n in range(50)))

@@ -326,8 +326,8 @@ class RedisCluster(_RedisCluster):
 
     def drain(self) -> None:
         """Retire every connection open now, to all nodes; see `Pool.drain`."""
-        for node in self.nodes_manager.known():
-            node.pool.drain()
+        for pool in self.nodes_manager.pools():
+            pool.drain()
 
     def resize(self, *, max_size: int | None = None, min_size: int | None = None) -> None:
         """Change the size of each node's pool, also of those yet to be found; see `Pool.resize`.
@@ -338,8 +338,8 @@ class RedisCluster(_RedisCluster):
 
         """
         self._settings.resize(max_size, min_size)
-        for node in self.nodes_manager.known():
-            node.pool.resize(max_size=max_size, min_size=min_size)
+        for pool in self.nodes_manager.pools():
+            pool.resize(max_size=max_size, min_size=min_size)
 
     # ---- what it tells -----------------------------------------------------------------------
 
@@ -354,7 +354,7 @@ class RedisCluster(_RedisCluster):
 
     def holders(self) -> list[Holder]:
         """Say who has the lent connections of all nodes, the longest lent first."""
-        found = [holder for node in self.nodes_manager.known() for holder in node.pool.holders()]
+        found = [holder for pool in self.nodes_manager.pools() for holder in pool.holders()]
         return sorted(found, key=lambda holder: holder.since)
 
     def __repr__(self) -> str:

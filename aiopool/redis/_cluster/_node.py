@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from redis.exceptions import AskError, MaxConnectionsError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aiopool._errors import likeness
-from aiopool._stats import Stats
+from aiopool._stats import Stats, total
 from aiopool.redis._at_once import at_once
 from aiopool.redis._client import called
 from aiopool.redis._connection import Accountable
@@ -97,7 +98,10 @@ class Node(ClusterNode):
 
     def stats(self) -> Stats:
         """Count what is where now; see `Stats`."""
-        return self.pool.stats()
+        if (pool := self.pool_in_use) is not None:
+            return pool.stats()
+        sizes = {size: self._settings.pool[size] for size in ("max_size", "min_size")}
+        return replace(total([]), **sizes)
 
     # ---- commands ----------------------------------------------------------------------------
 

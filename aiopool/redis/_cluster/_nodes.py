@@ -10,6 +10,7 @@ from redis.cluster import PRIMARY, get_node_name
 from redis.exceptions import AskError, MovedError
 
 from aiopool._stats import Stats, total
+from aiopool.redis._pool import RedisPool
 
 from ._about import about_a_command
 from ._node import Node
@@ -130,6 +131,10 @@ class Nodes(NodesManager):
     def known(self) -> list[Node]:
         """List all nodes that may have connections."""
         return [*self._known.values()]
+
+    def pools(self) -> list[RedisPool]:
+        """List the pools of all nodes that were ever needed."""
+        return [pool for node in self.known() if (pool := node.pool_in_use) is not None]
 
     def stats(self) -> Stats:
         """Sum up what all pools tell, also those of nodes that the cluster has lost."""
