@@ -7,6 +7,7 @@ from ._stats import Holder, Stats
 from .redis._cluster._client import RedisCluster
 from .redis._pipelined import PipelinedRedis
 from .redis._pool import RedisPool
+from .redis._sentinel import SentinelPool
 
 __all__ = [
     "Connector",
@@ -19,6 +20,7 @@ __all__ = [
     "PoolTimeout",
     "RedisCluster",
     "RedisPool",
+    "SentinelPool",
     "Stats",
     "TooManyWaiters",
     "WrongLoop",

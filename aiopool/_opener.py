@@ -197,6 +197,13 @@ class Opener(Generic[C]):
         for entry in self._checking.values():
             entry.condemn(reason)
 
+    def restart(self) -> None:
+        """Begin anew at once what is being opened, also if it was to pause: all leads elsewhere now."""
+        self._drained.update(self._opening)
+        for task in self._opening:
+            task.cancel()
+        self._not_before = 0.0
+
     def suspect(self, since: float) -> None:
         """Have no more than one opening begun since then under way, until one succeeds."""
         self._in_doubt_since = min(self._in_doubt_since, nextafter(since, -inf))

@@ -153,6 +153,10 @@ class Accountable(AbstractConnection):
         self.ledger = Ledger()
         return super().disconnect(*args, **kwargs)  # type: ignore[return-value]  # mypy calls it a Coroutine
 
+    def told(self, error: Exception) -> Exception:
+        """Give what a caller gets for an error that the server has replied: another, or the same."""
+        return error
+
     # ---- the pool's part ---------------------------------------------------------------------
 
     async def authenticate(self, token: TokenInterface) -> None:
@@ -254,6 +258,11 @@ class Accountable(AbstractConnection):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ResourceWarning)
                 del writer
+
+
+def address_of(conn: Any) -> tuple[str, int]:
+    """Say to which host and port a connection leads, or will."""
+    return conn.host, conn.port
 
 
 def _says_closed(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from aiopool._idle import Entry
 from aiopool._places import Places
 from aiopool._pool import Pool
 
-from ._connection import Accountable
+from ._connection import Accountable, address_of
 from ._connector import RedisConnector
 from ._policy import RedisPolicy
 
@@ -156,6 +156,17 @@ class RedisCore(Pool[Accountable]):
         """Send everybody away who waits for a connection."""
         if (places := self._present()) is not None:
             places.send_away(error)
+
+    def leave(self, address: tuple[str, int]) -> None:
+        """Retire what leads to this address, and begin anew what is being opened, at once."""
+        if (places := self._present()) is not None:
+            places.opener.restart()
+            places.drain(only=lambda conn: address_of(conn) == address)
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it was begun to be used, and not closed since."""
+        return self._serving is not None
 
     def recheck(self) -> None:
         """Have all checked before they are lent again, the idle at once."""

@@ -223,6 +223,7 @@ class Lane:
         return not isinstance(reply, (Exception, self._wire.push_type))
 
     def _answer_with(self, error: Exception) -> None:
+        error = self._conn.told(error)
         if isinstance(error, RedisConnectionError):
             self.entry.condemn("unusable")  # by redis-py's ways a connection ends with such a reply
         waiting = self.sent.popleft()

@@ -170,8 +170,11 @@ class Lanes:
                 least = lane
         if least is not None and not least.sent:
             return least
-        if len(self._open) + len(self._leaving) < self._most and not (self._waiter or self._check):
-            return self._another(now) or least
+        if not (self._waiter or self._check):
+            # What is condemned may be answered late or never, and does not take another's place.
+            leaving = [lane for lane in self._leaving if now < lane.entry.expires]
+            if len(self._open) + len(leaving) < self._most:
+                return self._another(now) or least
         return least
 
     def _must_leave(self, lane: Lane, now: float) -> bool:

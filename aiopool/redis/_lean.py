@@ -7,19 +7,22 @@ class, is not as it is known here: see `is_known()` and `Wire.of()`.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from types import CoroutineType, FunctionType
 from typing import Any, cast
 
 import redis.asyncio.connection
+import redis.asyncio.sentinel
 from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.sentinel import SentinelManagedConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ExecAbortError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ._connection import CLOSED, Accountable
 from ._ledger import noteworthy
+from ._managed import Managed
 from ._packing import packed
 from ._wire import INCOMPLETE, Reader, TimeIsUp, Wire
 
@@ -58,10 +61,22 @@ def is_redis_pys(function: object, file: str | None) -> bool:
 def is_known(connection_class: type[AbstractConnection]) -> bool:
     """Whether connections of this class do in redis-py's way what is replaced here."""
     return all(
-        is_redis_pys(getattr(connection_class, name, None), redis.asyncio.connection.__file__)
-        and getattr(connection_class, name) is vars(AbstractConnection).get(name)
-        for name in REPLACED
+        is_redis_pys(function := getattr(connection_class, name, None), file)
+        and function is vars(owner).get(name)
+        for owner, file, names in _owners(connection_class)
+        for name in names
     )
+
+
+def _owners(
+    connection_class: type[AbstractConnection],
+) -> Iterator[tuple[type[AbstractConnection], str | None, Collection[str]]]:
+    """Give the classes of redis-py's that are to have what is replaced: each, its file, and what."""
+    own: set[str] = set()
+    if issubclass(connection_class, SentinelManagedConnection):
+        own = {"read_response"}  # it looks for one error, as `Managed` does
+        yield SentinelManagedConnection, redis.asyncio.sentinel.__file__, own
+    yield AbstractConnection, redis.asyncio.connection.__file__, set(REPLACED) - own
 
 
 class Lean(Accountable):
@@ -228,13 +243,21 @@ class Lean(Accountable):
             now = asyncio.get_running_loop().time()
             self.next_health_check = now + self.health_check_interval
         if isinstance(reply, ResponseError):
-            self.ledger.answered(well=isinstance(reply, ExecAbortError))
+            told = await self._answered_by(reply)
             try:
-                raise reply from None
+                raise told from None
             finally:
-                del reply  # or it would refer to itself by way of this frame
+                del told, reply  # or it would refer to itself by way of this frame
         self.ledger.answered(well=True)
         return reply
+
+    async def _answered_by(self, error: ResponseError) -> Exception:
+        """Give what is to be raised for an error that was replied; another one ends the connection."""
+        self.ledger.answered(well=isinstance(error, ExecAbortError))
+        told = self.told(error)
+        if told is not error:
+            await self.disconnect(nowait=True)
+        return told
 
     async def _handled(self, reply: Any, wire: Wire) -> Any:
         """Handle the push messages before a reply, and raise an error that ends the connection."""
@@ -296,7 +319,9 @@ def accountable(connection_class: type[AbstractConnection]) -> type[Accountable]
     """
     if issubclass(connection_class, Accountable):
         return connection_class
-    mixin = Lean if is_known(connection_class) else Accountable
-    made = type(connection_class.__name__, (mixin, connection_class), {})
+    mixins: list[type] = [Lean] if is_known(connection_class) else []
+    if issubclass(connection_class, SentinelManagedConnection):
+        mixins.append(Managed)
+    made = type(connection_class.__name__, (*mixins, Accountable, connection_class), {})
     made.__module__ = connection_class.__module__
     return cast("type[Accountable]", made)

@@ -44,8 +44,11 @@ def from_url(url: str) -> dict[str, Any]:
     raise ValueError(msg)
 
 
-def explained(error: TypeError, *classes: type) -> str:
-    """Name an unknown option, and the known one that was meant, if one is like it."""
+def explained(error: TypeError, kind: str, tls: str, *classes: type) -> str:
+    """Name an unknown option, and the known one that was meant, if one is like it.
+
+    `kind` is the kind of pool, and `tls` says how that is told to use TLS.
+    """
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if unknown is None:
         return str(error)
@@ -55,8 +58,8 @@ def explained(error: TypeError, *classes: type) -> str:
     if similar == [unknown[1]]:
         hint = " that could stand in a URL: give it as a keyword"
     elif unknown[1].startswith("ssl"):
-        hint = "; for TLS use a rediss:// URL or connection_class=redis.asyncio.SSLConnection"
-    return f"RedisPool and its connections have no option {unknown[1]!r}{hint}"
+        hint = f"; for TLS use {tls}"
+    return f"{kind} and its connections have no option {unknown[1]!r}{hint}"
 
 
 def default_retry() -> Retry:

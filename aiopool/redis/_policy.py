@@ -21,13 +21,13 @@ _LASTING = AuthenticationError, AuthorizationError, SSLCertVerificationError
 class RedisPolicy(Policy[Accountable]):
     """Knows redis-py's errors and how often redis-py would try again."""
 
-    kind = "RedisPool"
     closed_error = PoolClosed
     timeout_error = PoolTimeout
     rejected_error = TooManyWaiters
     aborted_error = RedisConnectionError
 
-    def __init__(self, retry: Retry) -> None:
+    def __init__(self, kind: str, retry: Retry) -> None:
+        self.kind = kind
         self.retry = retry
         self.recorder: Recorder | None = None
 

@@ -8,7 +8,7 @@ from copy import deepcopy
 from functools import partial
 from secrets import token_hex
 from types import CoroutineType, EllipsisType
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection
@@ -41,6 +41,11 @@ class RedisPool(ConnectionPool):
         pool = RedisPool("redis://localhost", max_size=20)
         client = redis.asyncio.Redis(connection_pool=pool)
     """
+
+    _kind = "RedisPool"
+    _how_to_use_tls = "a rediss:// URL or connection_class=redis.asyncio.SSLConnection"
+    # A host is also what lets redis-py ask for maintenance notifications, as it does for a `Redis()`.
+    _default_address: ClassVar[dict[str, Any]] = {"host": "localhost", "port": 6379}
 
     def __init__(  # noqa: PLR0913 - keywords, each documented
         self,
@@ -107,8 +112,7 @@ class RedisPool(ConnectionPool):
             msg = "queue_class means nothing: idle connections are always taken last in, first out"
             warnings.warn(msg, DeprecationWarning, stacklevel=2)
         retry = default_retry() if retry is None else checked_retry(retry)
-        # Always there, for those who look them up. A host is also what lets redis-py ask for
-        # maintenance notifications, as it does for a `Redis()`.
+        # Always there, for those who look them up.
         defaults: dict[str, Any] = {
             "protocol": None,
             "legacy_responses": True,
@@ -118,9 +122,9 @@ class RedisPool(ConnectionPool):
             # One for all: redis-py reads it from its package's files, else for each connection.
             defaults["driver_info"] = DriverInfo()
         if issubclass(checked_class(connection_class), Connection):
-            defaults |= {"host": "localhost", "port": 6379}
+            defaults |= self._default_address
         connection_kwargs = defaults | connection_kwargs
-        policy = RedisPolicy(retry)
+        policy = RedisPolicy(self._kind, retry)
         dispatcher = connection_kwargs.get("event_dispatcher")
         self._connector = RedisConnector(self.make_connection, dispatcher)
         make_core = (
@@ -158,7 +162,8 @@ class RedisPool(ConnectionPool):
         try:  # here, not at the first use
             RedisPool.make_connection(self)
         except TypeError as error:
-            raise TypeError(explained(error, type(self), connection_class)) from None
+            classes = type(self), connection_class
+            raise TypeError(explained(error, self._kind, self._how_to_use_tls, *classes)) from None
         renew_from(connection_kwargs.get("credential_provider"), self)
 
     @classmethod

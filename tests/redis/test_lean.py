@@ -98,6 +98,10 @@ DIGESTS = {
     Redis._close_connection: "36b42c91",
     Redis.parse_response: "a021a6d8",
     Retry.call_with_retry: "065a0052",
+    SentinelManagedConnection._connect_retry: "ae20ea45",
+    SentinelManagedConnection.connect: "93ca6b27",
+    SentinelManagedConnection.connect_to: "81d9d5ee",
+    SentinelManagedConnection.read_response: "ccf1dd81",
     theirs.AsyncMaintNotificationsAbstractConnection._reschedule_active_read_timeout: "73df91e9",
 }
 
@@ -105,7 +109,7 @@ DIGESTS = {
 @pytest.mark.parametrize("function", DIGESTS, ids=lambda function: function.__qualname__)
 def test_redis_py_does_what_is_replaced_as_it_did(function):
     assert digest(function) == DIGESTS[function], changed(
-        function, "aiopool/redis/_lean.py, _wire.py, _packing.py and _client.py"
+        function, "aiopool/redis/_lean.py, _wire.py, _packing.py, _managed.py and _client.py"
     )
 
 
@@ -135,6 +139,15 @@ def test_what_somebody_has_put_round_redis_pys_methods_stays(monkeypatch, name):
     assert not is_known(Own)
 
 
+def test_what_somebody_has_put_round_sentinels_reading_stays(monkeypatch):
+    class Own(SentinelManagedConnection):
+        pass
+
+    function = SentinelManagedConnection.read_response
+    monkeypatch.setattr(SentinelManagedConnection, "read_response", partial(function))
+    assert not is_known(Own)
+
+
 def test_all_that_is_replaced_is_watched():
     watched = {function.__qualname__ for function in DIGESTS}
     assert {f"AbstractConnection.{name}" for name in REPLACED} <= watched
@@ -145,14 +158,14 @@ def test_all_that_is_replaced_is_watched():
     [Connection, SSLConnection, UnixDomainSocketConnection, SentinelManagedConnection],
 )
 def test_redis_pys_own_classes_are_known(connection_class):
-    known = connection_class is not SentinelManagedConnection  # it reads in a way of its own
-    assert is_known(connection_class) is known
-    assert issubclass(accountable(connection_class), Lean) is known
+    assert is_known(connection_class)
+    assert issubclass(accountable(connection_class), Lean)
 
 
+@pytest.mark.parametrize("base", [Connection, SentinelManagedConnection])
 @pytest.mark.parametrize("name", REPLACED)
-def test_a_class_with_its_own_way_keeps_it(name):
-    class Own(Connection):
+def test_a_class_with_its_own_way_keeps_it(name, base):
+    class Own(base):
         pass
 
     setattr(Own, name, lambda *_: None)
