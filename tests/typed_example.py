@@ -4,6 +4,7 @@ import asyncio
 from typing import assert_type
 
 import redis.asyncio
+import redis.asyncio.sentinel
 from redis.asyncio.connection import AbstractConnection
 
 from aiopool import (
@@ -15,6 +16,7 @@ from aiopool import (
     PoolError,
     PoolTimeout,
     RedisPool,
+    SentinelPool,
     Stats,
     TooManyWaiters,
     WrongLoop,
@@ -94,6 +96,20 @@ async def use_redis_pool() -> None:
         pool.drain()
         pool.resize(max_size=5)
     await pool.aclose(timeout=None)
+
+
+async def use_sentinel_pool() -> None:
+    sentinel = redis.asyncio.sentinel.Sentinel([("localhost", 26379)])  # type: ignore[no-untyped-call]  # not typed
+    pool = SentinelPool(
+        "mymaster", sentinel, is_master=False, fall_back_to_master=False, max_size=3
+    )
+    async with pool as entered:
+        assert_type(entered, SentinelPool)
+        assert_type(pool.client(), redis.asyncio.Redis)
+        assert_type(await pool.get_master_address(), tuple[str, int])
+        async for address in pool.rotate_replicas():
+            assert_type(address, tuple[str, int])
+    assert_type(pool.shared("mymaster", sentinel, is_master=False), SentinelPool)
 
 
 def look(pool: Pool[Line] | RedisPool) -> str:

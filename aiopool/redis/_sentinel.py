@@ -164,7 +164,9 @@ class SentinelPool(RedisPool):
         own = (self.service_name, self.sentinel_manager, self.is_master)
         if own != (service_name, sentinel_manager, is_master):
             role = "master" if is_master else "replica"
-            msg = f"{self!r} can't be shared as one of {service_name!r} ({role}) of {sentinel_manager!r}"
+            msg = f"{self!r} can't be shared as {service_name!r} ({role})"
+            if sentinel_manager is not self.sentinel_manager:
+                msg += f" of {sentinel_manager!r}"
             raise ValueError(msg)
         mine = {**self.connection_kwargs, **self._told}
         for name, value in told.items():

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import redis.exceptions
+import redis.sentinel
 from fleets import ClusterFleet
 from redis.asyncio.connection import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
 from servers import Server, TlsFront, eventually, free_port
@@ -23,7 +26,8 @@ from set_ups import HangingUp, loading_server
 from troubles import descriptors_left
 
 import aiopool
-from aiopool import PipelinedRedis, RedisCluster, RedisPool
+from aiopool import PipelinedRedis, RedisCluster, RedisPool, SentinelPool
+from aiopool.redis import _question
 from aiopool.redis._sharing import Sharing
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "errors.md").read_text()
@@ -293,6 +297,80 @@ async def _(stage: Stage) -> Exception:
     stage.after.callback(server.destroy)
     stage.mended = {"port": stage.server.port}
     return await stage.no_connection(server.url)
+
+
+# ---- Sentinel ------------------------------------------------------------------------------------
+
+
+class Told(Sentinel):
+    """A Sentinel that says what it is told to."""
+
+    def __init__(self, *ports: int) -> None:
+        super().__init__([])
+        self.ports = ports  # the master's, then those of replicas
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        if not self.ports:
+            return await super().discover_master(service_name)  # which knows nobody
+        return "127.0.0.1", self.ports[0]
+
+    async def discover_slaves(self, service_name: str) -> list[tuple[str, int]]:  # noqa: ARG002 - its signature
+        return [("127.0.0.1", port) for port in self.ports[1:]]
+
+
+async def by_sentinel(stage: Stage, told: Told, **options: Any) -> Exception:
+    retry = Retry(stage.tries, stage.retries)
+    pool = stage.pool = SentinelPool("mymaster", told, max_size=3, retry=retry, **options)
+    port = stage.server.port
+    stage.alike.append((str(port), "6379"))
+    stage.trouble.callback(setattr, told, "ports", (port,))
+    return await stage.fails(pool.client().set("key", "value"))
+
+
+@case("No Sentinel knows the master")
+async def _(stage: Stage) -> Exception:
+    return await by_sentinel(stage, Told())
+
+
+@case("No Sentinel answers in time")
+async def _(stage: Stage) -> Exception:
+    class Silent(Told):
+        async def discover_master(self, service_name: str) -> tuple[str, int]:
+            if not self.ports:
+                await asyncio.sleep(60)
+            return await super().discover_master(service_name)
+
+    stage.after.enter_context(patch.object(_question, "PATIENCE", 0.05))  # not to wait for long
+    return await by_sentinel(stage, Silent())
+
+
+@case("The master is a replica")
+async def _(stage: Stage) -> Exception:
+    stage.server.run("REPLICAOF", "127.0.0.1", free_port())
+    stage.trouble.callback(stage.server.run, "REPLICAOF", "NO", "ONE")
+    return await by_sentinel(stage, Told(stage.server.port))
+
+
+@case("No replica can be reached")
+async def _(stage: Stage) -> Exception:
+    options = {"is_master": False, "fall_back_to_master": False}
+    told = Told(stage.server.port, free_port())
+    stage.trouble.callback(setattr, told, "ports", (stage.server.port,) * 2)
+    retry = Retry(stage.tries, stage.retries)
+    pool = stage.pool = SentinelPool("mymaster", told, max_size=3, retry=retry, **options)
+    return await stage.fails(pool.client().get("key"))
+
+
+@case("The master was made a replica")
+async def _(stage: Stage) -> Exception:
+    told = Told(stage.server.port)
+    retry = Retry(stage.tries, stage.retries)
+    pool = stage.pool = SentinelPool("mymaster", told, max_size=3, retry=retry)
+    stage.trouble.callback(stage.server.run, "REPLICAOF", "NO", "ONE")
+    async with pool.connection() as conn:
+        stage.server.run("REPLICAOF", "127.0.0.1", free_port())
+        await conn.send_command("SET", "key", "value")
+        return await stage.fails(conn.read_response())
 
 
 # ---- TLS -----------------------------------------------------------------------------------------
@@ -640,6 +718,7 @@ async def _(stage: Stage) -> Exception:
     return await stage.fails(Overriding().acquire())
 
 
+SENTINEL = Sentinel([("localhost", 26379)])
 MISTAKES: dict[str, Callable[[], object]] = {
     "An option is out of range": lambda: RedisPool(max_size=0),
     "An option is of the wrong type": lambda: RedisPool(timeout="5"),
@@ -657,6 +736,21 @@ MISTAKES: dict[str, Callable[[], object]] = {
     ),
     "A pipelined client is made of another pool": lambda: PipelinedRedis(ConnectionPool()),
     "There are more lanes than connections": lambda: RedisPool().pipelined(lanes=20),
+    "The Sentinel is of the wrong kind": lambda: SentinelPool(
+        "mymaster", redis.sentinel.Sentinel([("localhost", 26379)])
+    ),
+    "A SentinelPool is given an address": lambda: SentinelPool(
+        "mymaster", SENTINEL, url="redis://localhost"
+    ),
+    "The connection class does not ask Sentinel": lambda: SentinelPool(
+        "mymaster", SENTINEL, connection_class=Connection
+    ),
+    "A pool is shared for another service": lambda: SENTINEL.master_for(
+        "other", connection_pool_class=SentinelPool("mymaster", SENTINEL).shared
+    ),
+    "A pool is shared with other options": lambda: SENTINEL.master_for(
+        "mymaster", connection_pool_class=SentinelPool("mymaster", SENTINEL).shared, db=1
+    ),
 }
 
 
