@@ -198,8 +198,7 @@ class Opener(Generic[C]):
             entry.condemn(reason)
 
     def restart(self) -> None:
-        """Begin anew at once what is being opened, also if it was to pause: all leads elsewhere now."""
-        self._drained.update(self._opening)
+        """Begin anew at once what is being opened, also if it was to pause. To be followed by `drain()`."""
         for task in self._opening:
             task.cancel()
         self._not_before = 0.0

@@ -260,11 +260,6 @@ class Accountable(AbstractConnection):
                 del writer
 
 
-def address_of(conn: Any) -> tuple[str, int]:
-    """Say to which host and port a connection leads, or will."""
-    return conn.host, conn.port
-
-
 def _says_closed(error: Exception) -> bool:
     """Whether an error is how a transport that was closed, or is gone, says so.
 

@@ -15,7 +15,7 @@ from aiopool._idle import Entry
 from aiopool._places import Places
 from aiopool._pool import Pool
 
-from ._connection import Accountable, address_of
+from ._connection import Accountable
 from ._connector import RedisConnector
 from ._policy import RedisPolicy
 
@@ -157,11 +157,11 @@ class RedisCore(Pool[Accountable]):
         if (places := self._present()) is not None:
             places.send_away(error)
 
-    def leave(self, address: tuple[str, int]) -> None:
-        """Retire what leads to this address, and begin anew what is being opened, at once."""
+    def leave(self) -> None:
+        """As `drain()`, but what is being opened begins anew at once: all that there is leads astray."""
         if (places := self._present()) is not None:
             places.opener.restart()
-            places.drain(only=lambda conn: address_of(conn) == address)
+            places.drain()
 
     @property
     def in_service(self) -> bool:

@@ -22,8 +22,8 @@ LAST_WORDS = 1.0
 class Follower(Protocol):
     """A pool of connections to the master."""
 
-    def leave(self, address: Address, /) -> None:
-        """Hear that the master is another than the one there."""
+    def leave(self) -> None:
+        """Hear that the master to which its connections lead is none any more."""
         ...
 
 
@@ -105,7 +105,7 @@ class Discovery:
         old, self.master_address = self.master_address, address
         if old is not None:
             for follower in list(self._followers):
-                follower.leave(old)
+                follower.leave()
 
     # ---- followers ---------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ from redis.asyncio.sentinel import (
     SlaveNotFoundError,
 )
 
-from ._connection import Accountable, address_of
 from ._discovery import Address, Discovery, discovery_of
+from ._managed import Managed
 from ._options import checked_class
 from ._pool import RedisPool
 
@@ -242,20 +242,20 @@ class SentinelPool(RedisPool):
         if self._discovery is not None:
             self._discovery.forget()
 
-    def demoted(self, connection: Accountable) -> None:
+    def demoted(self, connection: Managed) -> None:
         """Hear that this connection does not lead to a master any more."""
         known = self._discovery
-        if known is not None and known.master_address == address_of(connection):
+        if known is not None and known.master_address == (connection.host, connection.port):
             known.abandon()
 
 
 class _Shared(SentinelPool):
-    """The same pool, all of its state included, in the hands of a client that will close it."""
+    """The same pool, all of its state included, in the hands of a client that will close it.
 
-    __slots__ = ("_owner",)
+    That state keeps the owner alive, whom connections ask: it is in what makes them.
+    """
 
     def __init__(self, owner: SentinelPool) -> None:
-        self._owner = owner  # to be kept, for its connections ask it
         object.__setattr__(self, "__dict__", vars(owner))
 
     async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:

@@ -202,7 +202,8 @@ async def test_who_asks_lives_on_when_another_who_asks_is_cancelled(server):
         assert sentinel.asked["mymaster"] == 1
 
 
-async def test_when_nobody_wants_to_know_any_more_nobody_asks(server):
+async def test_when_nobody_wants_to_know_any_more_nobody_asks(server, monkeypatch):
+    monkeypatch.setattr(_question, "PATIENCE", 1000.0)
     sentinel = Told(server)
     async with pool_of(sentinel) as pool:
         sentinel.answers.clear()
@@ -211,6 +212,18 @@ async def test_when_nobody_wants_to_know_any_more_nobody_asks(server):
         asker.cancel()
         await eventually(lambda: len(asyncio.all_tasks()) == 1, "no task is left")
         sentinel.answers.set()
+        assert await pool.get_master_address() == (HOST, server.port)
+
+
+async def test_who_asks_when_all_others_were_just_cancelled_is_answered(server):
+    sentinel = Told(server)
+    async with pool_of(sentinel) as pool:
+        sentinel.answers.clear()
+        asker = asyncio.create_task(pool.get_master_address())
+        await eventually(lambda: sentinel.asked["mymaster"], "it is asked")
+        sentinel.answers.set()
+        asker.cancel()
+        await asyncio.sleep(0)
         assert await pool.get_master_address() == (HOST, server.port)
 
 
@@ -340,8 +353,9 @@ async def test_commands_that_share_leave_a_master_that_hangs_at_once(other):
     old = Server()
     try:
         sentinel = Told(old, other, speakers=(other,))
-        async with pool_of(sentinel, max_size=2, **STRICT) as pool:
+        async with pool_of(sentinel, max_size=2, decode_responses=True, **STRICT) as pool:
             client = pool.pipelined()
+            other.run("SET", "place", "new")
             await client.ping()
             await sentinel.is_heard()
             with old.frozen():
@@ -351,7 +365,7 @@ async def test_commands_that_share_leave_a_master_that_hangs_at_once(other):
                 sentinel.say()
                 await eventually(lambda: pool.master_address is None, "it is heard")
                 async with asyncio.timeout(2):  # else 5 s of socket_timeout
-                    assert await place(client) == str(other.port)
+                    assert await client.get("place") == "new"
             assert await hanging
             assert pool.stats().closed == {"drained": 1}
     finally:
@@ -430,7 +444,7 @@ async def outcome(client: Redis, attempt: Any) -> tuple[str, str]:
 
 @pytest.mark.parametrize("attempt", WRITES)
 async def test_a_refused_write_is_told_as_by_redis_py_and_retires_the_connection(
-    roles, wire, client_of, attempt
+    roles, wire, client_of, attempt, monkeypatch
 ):
     old, new = roles
     sentinel = Told(old, new)
@@ -443,7 +457,10 @@ async def test_a_refused_write_is_told_as_by_redis_py_and_retires_the_connection
         demote(old, new)
         expected = await outcome(theirs, attempt)
         assert expected[0] in {"ConnectionError", "WatchError", "ReadOnlyError"}
+        told, demoted = [], pool.demoted
+        monkeypatch.setattr(pool, "demoted", lambda conn: (told.append(conn), demoted(conn)))
         assert await outcome(client, attempt) == expected
+        assert told
         sentinel.switch()
         assert await place(client) == str(new.port)
         await attempt(client)
@@ -451,6 +468,17 @@ async def test_a_refused_write_is_told_as_by_redis_py_and_retires_the_connection
         assert not lent.is_connected
         assert pool.stats().idle == pool.stats().size == 1
     await theirs.aclose()
+
+
+async def test_a_refused_write_ends_the_session_as_with_redis_py(roles, wire):
+    old, new = roles
+    sentinel = Told(old, new)
+    async with pool_of(sentinel, **STRICT, **wire) as pool, pool.connection() as conn:
+        demote(old, new)
+        await conn.send_command("SET", "key", "value")
+        with pytest.raises(RedisConnectionError, match="The previous master is now a slave"):
+            await conn.read_response()
+        assert not conn.is_connected
 
 
 async def test_retries_lead_a_refused_write_to_the_new_master(roles, wire, client_of):
@@ -780,6 +808,18 @@ async def test_clients_that_share_a_pool_do_not_close_it(server):
     gc.collect()
     assert await clients[0].echo("word") == "word"  # it is kept by those who use it
     await gone().aclose()
+
+
+async def test_that_a_client_is_gone_does_not_make_its_pool_gone(monkeypatch):
+    sentinel = Told()
+    pool = SentinelPool("mymaster", sentinel)
+    told = []
+    monkeypatch.setattr(pool._policy.recorder, "pool_is_gone", lambda: told.append("gone"))
+    client = sentinel.master_for("mymaster", connection_pool_class=pool.shared)
+    await client.aclose()
+    del client
+    gc.collect()
+    assert told == []
 
 
 async def test_a_pool_is_shared_as_what_it_is_only(server):

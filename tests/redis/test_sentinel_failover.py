@@ -141,7 +141,7 @@ async def goes_through(fleet: SentinelFleet, trouble: Trouble) -> None:
             )
             found = time.monotonic()
             await eventually(lambda: load.served_after(found), "somebody is served")
-            served = time.monotonic()
+            served = load.successes[bisect(load.successes, found)]
             await change
         new = fleet.server_at(pool.master_address[1])
         assert new is not old
