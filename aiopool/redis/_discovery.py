@@ -144,5 +144,11 @@ def discovery_of(sentinel: Any, service: str) -> Discovery:
     key = id(sentinel), service, id(loop)
     found = _known.get(key)
     if found is None:
+        loops = {other.loop for other in _known.values() if other.sentinel is sentinel}
         found = _known[key] = Discovery(sentinel, service, loop)
+        if loops and loop not in loops and all(other.is_closed() for other in loops):
+            # redis-py would ask on connections of those loops.
+            for client in found.sentinels:
+                with suppress(AttributeError):  # it is no real one
+                    client.connection_pool.reset()
     return found

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import time
+import warnings
 from bisect import bisect
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -323,3 +325,23 @@ async def test_sentinels_clients_do_what_they_do_with_redis_pys_pools(step, sent
             for client in clients:
                 await client.aclose()
     assert told[0] == told[1]
+
+
+def test_sentinels_are_asked_on_one_loop_after_the_other(request):
+    fleet: SentinelFleet = request.getfixturevalue("_sentinels")
+    sentinel = Sentinel(fleet.addresses)
+    client = sentinel.master_for(fleet.service, connection_pool_class=SentinelPool)
+
+    async def use(*, last: bool) -> None:
+        assert await client.set("key", "value")
+        if last:
+            await client.aclose()
+            await sentinel.aclose()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", ResourceWarning
+        )  # redis-py's, of the first loop's connections
+        for last in (False, True):
+            asyncio.run(use(last=last))
+            gc.collect()
