@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis.sentinel
 from counting import calls_of
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
@@ -253,8 +253,13 @@ async def test_that_no_sentinel_knows_the_master_is_told_in_redis_pys_words():
 # ---- a switch ------------------------------------------------------------------------------------
 
 
-async def test_after_a_switch_that_is_heard_nobody_is_led_to_the_old_master(server, other):
+@pytest.mark.parametrize("decode", [True, False])
+async def test_after_a_switch_that_is_heard_nobody_is_led_to_the_old_master(
+    server, other, wire, decode
+):
     sentinel = Told(server, other, speakers=(server,))
+    theirs = ConnectionPool(host=HOST, port=server.port, decode_responses=decode, **wire)
+    sentinel.sentinels = [Redis(connection_pool=theirs)]
     async with pool_of(sentinel, max_size=4, **STRICT) as pool:
         client = pool.client()
         lent = [await pool.acquire() for _ in range(3)]
