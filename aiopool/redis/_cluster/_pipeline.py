@@ -56,6 +56,8 @@ class Together(PipelineStrategy):
         client: Any = self._pipe.cluster_client  # typed in parts
         queue = self._command_queue
         retries = client.retry.get_retries()
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        cancelled = task.cancelling()
         try:
             with for_a_command(client.closings):
                 while to_do := [command for command in queue if not command.answered]:
@@ -71,6 +73,8 @@ class Together(PipelineStrategy):
                     except MaxConnectionsError:
                         raise
                     except client.ERRORS_ALLOW_RETRY:
+                        if task.cancelling() > cancelled:  # to which gather() may prefer an error
+                            raise asyncio.CancelledError from None
                         if retries <= 0:
                             raise
                     finally:
