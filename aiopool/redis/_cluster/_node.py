@@ -47,6 +47,7 @@ class Node(ClusterNode):
         *,
         settings: Settings,
         learn: Callable[[AskError], Awaitable[None]],
+        remember: "Callable[[Node], Node]",
         **connection_kwargs: Any,
     ) -> None:
         """Make no pool before it is needed.
@@ -57,17 +58,22 @@ class Node(ClusterNode):
             server_type: Primary or replica, in redis-py's words.
             settings: The options of the pool.
             learn: Told of a node that has a slot, or a key for now, and may not be known yet.
+            remember: Told that this one is to have a pool; gives the one that has that of its address.
             connection_kwargs: Those of the connections.
 
         """
         self._settings = settings
         self._learn = learn
+        self._remember = remember
         self._asking: asyncio.Task[Any] | None = None  # whose next command follows an ASKING
         super().__init__(host, port, server_type, **connection_kwargs)
 
     @cached_property
     def pool(self) -> RedisPool:
-        """The pool of this node."""
+        """The pool of this node; a new one if it was forgotten, which who has had it can't know."""
+        known = self._remember(self)
+        if known is not self:
+            return known.pool
         return RedisPool(
             name=self.name,
             connection_class=self.connection_class,
@@ -284,6 +290,11 @@ class Node(ClusterNode):
             pool.resize(min_size=0)
             self._send_away()
             pool.drain()
+
+    def forget(self) -> None:
+        """Have no pool any more, of which no connection is left."""
+        for name in ("pool", "_lanes"):
+            vars(self).pop(name, None)
 
     def _send_away(self) -> None:
         if (core := self._core) is not None:

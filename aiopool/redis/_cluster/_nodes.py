@@ -50,6 +50,7 @@ class Nodes(NodesManager):
                 server_type,
                 settings=self._settings,
                 learn=self.learn,
+                remember=lambda node: self._known.setdefault(node.name, node),
                 **self.connection_kwargs,
             )
             self._known[known.name] = known
@@ -119,12 +120,14 @@ class Nodes(NodesManager):
         for name, node in list(self._known.items()):
             if name in self.nodes_cache or name in self.startup_nodes:
                 continue
+            node.leave()  # once more: somebody who has found it before may have used it since
             stats = node.pool.stats()
             if not (stats.size or stats.waiting):
                 self._forgotten = [
                     total([*self._forgotten, replace(stats, max_size=0, min_size=0)])
                 ]
                 del self._known[name]
+                node.forget()
 
     # ---- all of them -------------------------------------------------------------------------
 
