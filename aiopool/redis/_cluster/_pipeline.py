@@ -9,6 +9,7 @@ from redis.asyncio.cluster import ClusterPipeline as _ClusterPipeline
 from redis.asyncio.connection import Connection
 from redis.exceptions import MaxConnectionsError, RedisClusterException
 
+from aiopool._errors import PoolError
 from aiopool.redis._at_once import at_once
 from aiopool.redis._lane import Final
 
@@ -70,7 +71,7 @@ class Together(PipelineStrategy):
                             allow_redirections=allow_redirections,
                         )
                         break
-                    except MaxConnectionsError:
+                    except (MaxConnectionsError, PoolError):
                         raise
                     except client.ERRORS_ALLOW_RETRY:
                         if task.cancelling() > cancelled:  # to which gather() may prefer an error
@@ -164,11 +165,11 @@ class Transaction(TransactionStrategy):
         """Wait for a connection, if there is none yet, where redis-py only takes one that is there."""
         if self._transaction_connection is None and self._pipeline_slots:
             client: Any = self._pipe.cluster_client
-            await client.initialize()  # refused if the client was closed
-            node = client.nodes_manager.get_node_from_slot(next(iter(self._pipeline_slots)))
             try:
+                await client.initialize()  # refused if the client was closed
+                node = client.nodes_manager.get_node_from_slot(next(iter(self._pipeline_slots)))
                 self._transaction_connection = await node.acquire()
-            except MaxConnectionsError as error:  # no reason to try again
+            except (MaxConnectionsError, PoolError) as error:  # no reason to try again
                 raise Final(error) from None
             self._transaction_node = node
 
