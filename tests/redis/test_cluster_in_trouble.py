@@ -38,13 +38,16 @@ from cluster_load import (
 )
 from conftest import LOOPS, no_clients_of
 from fleets import HOST, ClusterFleet, slot_of
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.cluster import LoadBalancingStrategy
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MaxConnectionsError
 from scripts import UVLOOP_S
 from servers import Server, eventually
 
-from aiopool import PoolTimeout, WrongLoop
+from aiopool import PoolClosed, PoolTimeout, WrongLoop
+from aiopool.redis._cluster import _pipeline
 
 KINDS = ("aiopool", "aiopool-lanes")
 TASKS = 75  # of each kind
@@ -248,6 +251,34 @@ async def test_a_topology_read_anew_under_load_costs_no_connection(fleet):
 
 async def test_closing_costs_those_under_way_their_connections_and_later_ones_nothing(fleet):
     nothing_is_gone(await endured("close", fleet, errors={"PoolClosed", "ConnectionError"}))
+
+
+async def test_closing_ends_pipelines_and_transactions_that_would_have_been_tried_again(
+    fleet, kind, monkeypatch
+):
+    monkeypatch.setattr(_pipeline, "PAUSE", 0)
+    retry = Retry(NoBackoff(), 50)
+    tries: list[object] = []
+    async with make_client(kind, fleet, max_size=1, socket_timeout=30.0, retry=retry) as client:
+        initialize = client.initialize
+
+        async def noted(*args: Any, **kwargs: Any) -> object:
+            tries.append(args)
+            return await initialize(*args, **kwargs)
+
+        slow = fleet.master_of(SECOND)
+        here = key_at(fleet, slow)
+        with no_writes(slow):
+            ending = [
+                asyncio.create_task(client.pipeline(transaction).set(here, 1).execute())
+                for transaction in (True, True, False, False)
+            ]
+            await eventually(lambda: client.stats().waiting == 3, "one is under way, three wait")
+            monkeypatch.setattr(client, "initialize", noted)
+            await client.aclose()
+            for error in await asyncio.gather(*ending, return_exceptions=True):
+                assert isinstance(error, PoolClosed)
+        assert len(tries) <= len(ending)
 
 
 async def test_size_changes_refreshes_and_closing_may_meet(fleet):
