@@ -342,8 +342,9 @@ def some_slots(fleet: ClusterFleet, master: Server) -> list[int]:
 HALFWAY = 0.15  # seconds; who is told to try again (TRYAGAIN) does so for about 0.4
 
 
-async def move(fleet: ClusterFleet, slots: Sequence[int], target: Server) -> None:
+async def move(scene: Scene, slots: Sequence[int], target: Server) -> None:
     """Move slots with their keys, and let the load find them halfway."""
+    fleet = scene.fleet
     for slot in slots:
         fleet.begin_migration(slot, target)
     for slot in slots:
@@ -351,11 +352,19 @@ async def move(fleet: ClusterFleet, slots: Sequence[int], target: Server) -> Non
         if keys := source.run("CLUSTER", "GETKEYSINSLOT", slot, 100_000):
             some = keys[::2]
             source.run("MIGRATE", HOST, target.port, "", 0, 5000, "REPLACE", "KEYS", *some)
+    # Besides what the load asks just now: of each slot what is sent on (ASK) and refused there (TRYAGAIN).
+    asked = [
+        asyncio.create_task(load._many(f"{tag}:{id(load):x}.to.{target.port}", tag.encode()))
+        for load in scene.loads
+        for tag in TAGS
+        if slot_of(tag) in slots
+    ]
     await asyncio.sleep(HALFWAY)
     for slot in slots:
         await blocking(fleet.move_keys, slot)
         with contextlib.suppress(ResponseError):  # who has lost the last slot is no master any more
             fleet._hand_over(slot, target)
+    await asyncio.gather(*asked)
     await blocking(fleet.wait_until_ok)
 
 
@@ -365,8 +374,8 @@ async def migrate(scene: Scene) -> None:
     fleet = scene.fleet
     source, target = fleet.master_of(FIRST), fleet.master_of(SECOND)
     slots = some_slots(fleet, source)
-    await move(fleet, slots, target)
-    await move(fleet, slots, source)
+    await move(scene, slots, target)
+    await move(scene, slots, source)
 
 
 @trouble
@@ -379,8 +388,8 @@ async def migrate_to_newcomer(scene: Scene) -> None:
     newcomer.run("CLUSTER", "MEET", HOST, source.port)
     await blocking(fleet.wait_until_ok)
     slots = some_slots(fleet, source)
-    await move(fleet, slots, newcomer)
-    await move(fleet, slots, source)
+    await move(scene, slots, newcomer)
+    await move(scene, slots, source)
     newcomer.run("CLUSTER", "REPLICATE", fleet._id(source))
     await blocking(fleet.wait_until_ok)
 
