@@ -7,7 +7,7 @@ from ._stats import Holder, Stats
 from .redis._cluster._client import RedisCluster
 from .redis._pipelined import PipelinedRedis
 from .redis._pool import RedisPool
-from .redis._sentinel import SentinelPool
+from .redis._sentinel._pool import SentinelPool
 
 __all__ = [
     "Connector",

@@ -27,7 +27,7 @@ from troubles import descriptors_left
 
 import aiopool
 from aiopool import PipelinedRedis, RedisCluster, RedisPool, SentinelPool
-from aiopool.redis import _question
+from aiopool.redis._sentinel import _question
 from aiopool.redis._sharing import Sharing
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "errors.md").read_text()

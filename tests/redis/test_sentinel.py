@@ -28,8 +28,8 @@ from redis.exceptions import ExecAbortError, ReadOnlyError
 from servers import HIREDIS, STRICT, Server, TlsFront, eventually, free_port
 
 from aiopool import PoolTimeout, RedisPool, SentinelPool, _opener
-from aiopool.redis import _ear, _question
 from aiopool.redis._lean import Lean
+from aiopool.redis._sentinel import _ear, _question
 
 HOST = "127.0.0.1"
 

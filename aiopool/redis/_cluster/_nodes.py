@@ -121,7 +121,7 @@ class Nodes(NodesManager):
             if name in self.nodes_cache or name in self.startup_nodes:
                 continue
             node.leave()  # once more: somebody who has found it before may have used it since
-            stats = node.pool.stats()
+            stats = node.stats()
             if not (stats.size or stats.waiting):
                 self._forgotten = [
                     total([*self._forgotten, replace(stats, max_size=0, min_size=0)])

@@ -11,8 +11,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.utils import str_if_bytes
 
-from ._connection import Accountable
-from ._lean import accountable
+from aiopool.redis._connection import Accountable
+from aiopool.redis._lean import accountable
 
 CHANNEL = "+switch-master"
 

@@ -9,8 +9,9 @@ from weakref import WeakSet, WeakValueDictionary, finalize, ref
 
 from redis.exceptions import RedisError
 
+from aiopool.redis._later import task_of
+
 from ._ear import listen
-from ._later import task_of
 from ._question import Question
 
 Address = tuple[str, int]

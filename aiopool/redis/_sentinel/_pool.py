@@ -18,10 +18,11 @@ from redis.asyncio.sentinel import (
     SlaveNotFoundError,
 )
 
+from aiopool.redis._managed import Managed
+from aiopool.redis._options import checked_class
+from aiopool.redis._pool import RedisPool
+
 from ._discovery import Address, Discovery, discovery_of
-from ._managed import Managed
-from ._options import checked_class
-from ._pool import RedisPool
 
 _MISSING = object()
 

@@ -9,8 +9,7 @@ from typing import Generic, TypeVar
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from aiopool._errors import likeness
-
-from ._later import task_of
+from aiopool.redis._later import task_of
 
 T = TypeVar("T")
 
