@@ -240,7 +240,9 @@ class ClusterFleet(Fleet):
             if "cluster_state:ok" not in node.run("CLUSTER", "INFO"):
                 return f"{node.port} finds the cluster is down"
             told = {other[1] for shard in node.run("CLUSTER", "SLOTS") for other in shard[2:]}
-            if missing := {other.port for other in awake.values()} - told:
+            # A master without slots is told to nobody.
+            of_use = {other.port for each, other in awake.items() if layouts[0][each] != ("-", ())}
+            if missing := of_use - told:
                 return f"{node.port} tells clients nothing of {missing}"
             master = layouts[0][name][0]
             if master != "-" and not _replicates(node, self._ids[master].port):
