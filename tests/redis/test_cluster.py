@@ -11,10 +11,12 @@ from fleets import ClusterFleet, slot_of
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MaxConnectionsError, RedisClusterException
-from servers import Server, eventually
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MaxConnectionsError, MovedError, RedisClusterException
+from servers import Server, eventually, free_port
 
 from aiopool import PoolClosed, PoolTimeout, RedisCluster, TooManyWaiters
+from aiopool.redis._cluster._pipeline import PAUSE
 
 ONCE: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
 WAYS: dict[str, dict[str, Any]] = {"alone": {}, "sharing": {"lanes": 1}}
@@ -232,6 +234,63 @@ async def test_a_command_that_may_go_to_the_new_owner_goes_there_on_one_connecti
         assert asked == 100
     finally:
         cluster_fleet.end_migration(slot_of(key))
+
+
+async def test_a_node_that_only_moved_tells_of_has_a_pool_too(
+    client: Client, cluster_fleet: ClusterFleet
+):
+    cluster = await client()
+    nodes: Any = cluster.nodes_manager
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    await cluster.set(key, "value")
+    node: Any = cluster.get_node_from_key(key)
+    for known in (nodes.nodes_cache, nodes.startup_nodes, nodes._known):
+        del known[node.name]
+    await nodes.move_slot(MovedError(f"{slot_of(key)} {node.host}:{node.port}"))
+    assert type(cluster.get_node_from_key(key)) is type(node)
+    assert await cluster.get(key) == b"value"
+    await node.close(0.0)
+
+
+async def test_a_node_that_refuses_connections_is_told_in_redis_pys_words_for_it_to_try_another(
+    client: Client, cluster_fleet: ClusterFleet, way: dict[str, Any]
+):
+    cluster = await client(**way, **ONCE)
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    await cluster.get(key)  # so that lanes have learnt the commands
+    node: Any = cluster.get_node_from_key(key)
+    node.pool.connection_kwargs["port"] = free_port()
+    node.pool.drain()
+    with pytest.raises(RedisConnectionError) as caught:
+        await cluster.get(key)
+    assert type(caught.value) is RedisConnectionError  # redis-py tries no derived one again
+
+
+# ---- pipelines -----------------------------------------------------------------------------------
+
+
+async def test_a_pipeline_is_tried_again_when_nothing_of_it_is_under_way_any_more(
+    client: Client, cluster_fleet: ClusterFleet
+):
+    cluster = await client()
+    failing, slow, _ = cluster_fleet.masters()
+    keys = [key_of(cluster_fleet, server) for server in (failing, slow)]
+    node: Any = cluster.get_node_from_key(keys[0])
+    node.pool.connection_kwargs["port"] = free_port()
+    node.pool.drain()
+    slow.run("CLIENT", "PAUSE", 60_000, "WRITE")
+    adding = asyncio.create_task(cluster.pipeline().incr(keys[0]).incr(keys[1]).execute())
+    try:
+        await eventually(lambda: node.stats().open_failed, "one can't be sent")
+        await eventually(
+            lambda: int(slow.run("INFO", "clients")["blocked_clients"]), "the other has arrived"
+        )
+        node.pool.connection_kwargs["port"] = failing.port
+        await asyncio.sleep(2 * PAUSE)  # in which it would be tried again
+    finally:
+        slow.run("CLIENT", "UNPAUSE")
+    assert await adding == [1, 1]
+    assert await cluster.get(keys[1]) == b"1"
 
 
 # ---- transactions --------------------------------------------------------------------------------

@@ -384,6 +384,24 @@ async def test_who_waits_for_a_slow_node_holds_up_nobody_else(fleet, kind):
         assert await asyncio.gather(*held_up) == [True] * 200
 
 
+async def test_who_waits_at_a_master_that_is_replaced_goes_on_at_the_next(fleet):
+    master = fleet.master_of(THIRD)
+    replica, key = fleet.replica_of(master), key_at(fleet, master)
+    async with make_client(
+        KINDS[0], fleet, max_size=1, timeout=60.0, socket_timeout=60.0
+    ) as client:
+        with no_writes(master):
+            first, *others = [asyncio.create_task(client.incr(key)) for _ in range(10)]
+            await eventually(lambda: client.stats().waiting == 9, "one is under way, nine wait")
+            replica.run("CLUSTER", "FAILOVER", "FORCE")
+            await eventually(lambda: fleet.master_of(THIRD) is replica, "it was replaced")
+            await asyncio.to_thread(fleet.wait_until_ok)
+            await client.nodes_manager.initialize()
+            assert sorted(await asyncio.gather(*others)) == [*range(1, 10)]
+            assert not first.done()
+        assert await first == 10
+
+
 async def test_who_waits_for_the_topology_of_a_node_that_hangs_holds_up_nobody_else(fleet, kind):
     slow = fleet.master_of(THIRD)
     here, elsewhere = key_at(fleet, slow), keys_elsewhere(fleet, slow)
@@ -562,6 +580,7 @@ async def test_another_event_loop_is_refused_and_harms_nobody(fleet, kind):
 
 @pytest.mark.filterwarnings(UVLOOP_S)
 @pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.usefixtures("_troubled")  # started before sockets are counted
 def test_one_client_serves_run_after_run(request, kind, loop):
     client = make_client(kind, request.getfixturevalue("_troubled"))
     for number in range(3):

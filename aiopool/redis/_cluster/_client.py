@@ -11,7 +11,7 @@ from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.cluster import SLOT_ID
 from redis.commands import READ_COMMANDS
 from redis.commands.policies import AsyncStaticPolicyResolver
-from redis.exceptions import DataError, SlotNotCoveredError
+from redis.exceptions import DataError, RedisClusterException, SlotNotCoveredError
 from redis.observability.providers import get_observability_instance
 
 from aiopool._errors import PoolError
@@ -164,9 +164,13 @@ class RedisCluster(_RedisCluster):
             except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
                 kwargs["failure"] = [(node, error)]
         with for_a_command(since):
-            if cast("Any", self.nodes_manager).default_node is None:
-                await self.initialize()  # or redis-py would send the first command to any node
-            return await super().execute_command(*args, **kwargs)
+            try:
+                if cast("Any", self.nodes_manager).default_node is None:
+                    await self.initialize()  # or redis-py would send the first command to any node
+                return await super().execute_command(*args, **kwargs)
+            except RedisClusterException:
+                self._refuse_if_closed()  # which is why the topology could not be read
+                raise
 
     def _node_for(self, args: tuple[Any, ...], options: dict[str, Any]) -> Node | None:
         """Find the node that a command goes to, if that is known, and nothing else is to be minded.

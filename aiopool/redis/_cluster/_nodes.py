@@ -108,12 +108,22 @@ class Nodes(NodesManager):
         additional_startup_nodes_info: list[tuple[str, int]] | None = None,
         last_failed_node_name: str | None = None,
     ) -> None:
-        """As redis-py's, which would make nodes of its own of the additional ones."""
+        """As redis-py's, which would make nodes of its own of the additional ones.
+
+        If none is known to have failed, that is asked last which has least to lend, for it may be about to.
+        """
         for host, port in additional_startup_nodes_info or ():
             node = self._node(host, port, None)
             self.startup_nodes.setdefault(node.name, node)
-        await super().initialize(last_failed_node_name=last_failed_node_name)
+        await super().initialize(last_failed_node_name=last_failed_node_name or self._busiest())
         self._forget()
+
+    def _busiest(self) -> str | None:
+        wanted: dict[str, int] = {}
+        for node in self.known():
+            stats = node.stats()
+            wanted[node.name] = stats.lent + stats.waiting - stats.max_size
+        return max(wanted, key=wanted.__getitem__, default=None)
 
     def _forget(self) -> None:
         """Forget nodes that the cluster has lost, once they have no connections."""
