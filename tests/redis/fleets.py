@@ -360,6 +360,12 @@ class ClusterFleet(Fleet):
 # ---- Sentinel ------------------------------------------------------------------------------------
 
 
+class Watched(Server):
+    """One that a Sentinel watches, which closes everybody's connection when it changes a role."""
+
+    tries = 2
+
+
 class Sentinel(Server):
     """A Sentinel. It keeps what it knows in a file, so that it knows it again after a restart."""
 
@@ -412,7 +418,7 @@ class SentinelFleet(Fleet):
     def _set_up(self) -> None:
         # By these Sentinels choose the next master, so it is known which.
         self.servers = [
-            Server(port=lasting_port(), repl_diskless_sync_delay="0", replica_priority=priority)
+            Watched(port=lasting_port(), repl_diskless_sync_delay="0", replica_priority=priority)
             for priority in ("1", "2", "3")
         ]
         self.sentinels: list[Server] = [Sentinel(self._watch()) for _ in range(3)]

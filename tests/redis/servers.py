@@ -112,6 +112,8 @@ class Server:
     With a port given it is not started yet: it is one of several that are started together.
     """
 
+    tries = 1  # of an admin's command
+
     def __init__(
         self,
         *,
@@ -272,8 +274,7 @@ class Server:
             protocol=2,
             decode_responses=True,
             socket_timeout=10,
-            # Sentinel closes everybody's connection when it changes a role.
-            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+            retry=Retry(NoBackoff(), self.tries - 1, supported_errors=(redis.ConnectionError,)),
         )
 
     def _connect(self) -> redis.Redis:

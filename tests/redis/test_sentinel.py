@@ -942,3 +942,43 @@ async def test_resizing_warming_and_closing_are_those_of_any_pool(server):
         pool.reset()
         assert pool.stats().closed == {"resized": 1, "drained": 2}
         assert await pool.pipelined().ping()
+
+
+class Deafening:
+    """A connection on which the writing of a command may lose a cancellation, and nothing is ever read."""
+
+    def __init__(self) -> None:
+        self.writing = asyncio.Event()
+        self.aborted = False
+
+    async def connect(self) -> None:
+        pass
+
+    async def send_command(self, *_command: str, check_health: bool) -> None:
+        assert not check_health
+        self.writing.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async def read_response(self, **_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Anybody:
+    sentinels = (object(),)
+
+
+async def test_listening_ends_even_if_its_cancellation_was_lost_in_a_write(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    connection, listener = Deafening(), Anybody()
+    monkeypatch.setattr(_ear, "_connection", lambda _client: connection)
+    task = asyncio.create_task(_ear.listen(weakref.ref(listener)))  # type: ignore[type-var]
+    await connection.writing.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
+    assert connection.aborted

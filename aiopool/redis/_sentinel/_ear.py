@@ -67,7 +67,7 @@ async def listen(listener: "ref[Listener]") -> None:
         try:
             conn = _connection(client)
             await conn.connect()  # type: ignore[no-untyped-call]  # not typed
-            await conn.send_command("SUBSCRIBE", CHANNEL)
+            await _send(conn, "SUBSCRIBE", CHANNEL)
             await _next(conn)
             lost = 0
             if deaf and (alive := listener()) is not None:
@@ -98,16 +98,23 @@ def _connection(client: Any) -> Accountable:
     return conn
 
 
+async def _send(conn: Accountable, *command: str) -> None:
+    """Send a command, in which redis-py may lose a cancellation: it uses `wait_for()` of CPython 3.11."""
+    await conn.send_command(*command, check_health=False)
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def _next(conn: Accountable) -> Any:
     """Read what comes next."""
-    for command in (["PING"], None):
+    for command in ("PING", None):
         reply = await conn.read_response(
             timeout=SILENCE, disconnect_on_error=False, push_request=True
         )
         if reply is not None:
             return reply
         if command is not None:
-            await conn.send_command(*command, check_health=False)
+            await _send(conn, command)
     raise RedisTimeoutError
 
 
