@@ -1,6 +1,7 @@
 """A cluster's client whose nodes have pools: what it does beyond redis-py's, on a healthy cluster."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MaxConnectionsError, MovedError, RedisClusterException
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from servers import Server, eventually, free_port
 
 from aiopool import PoolClosed, PoolTimeout, RedisCluster, TooManyWaiters
@@ -264,6 +266,56 @@ async def test_a_node_that_refuses_connections_is_told_in_redis_pys_words_for_it
     with pytest.raises(RedisConnectionError) as caught:
         await cluster.get(key)
     assert type(caught.value) is RedisConnectionError  # redis-py tries no derived one again
+
+
+async def test_the_next_command_after_a_failover_goes_to_the_new_node_also_without_retries(
+    client: Client, cluster_fleet: ClusterFleet, way: dict[str, Any]
+):
+    cluster = await client(**way, **ONCE)
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    await cluster.set(key, "value")
+    node: Any = cluster.get_node_from_key(key)
+    node.pool.connection_kwargs["port"] = free_port()  # as if it were dead
+    node.pool.drain()
+    other: Any = next(each for each in cluster.get_primaries() if each != node)
+    with pytest.raises(RedisConnectionError):
+        await cluster.get(key)
+    node.pool.connection_kwargs["port"] = node.port
+    read: Any = cluster.nodes_manager._epoch
+    assert await cluster.get(key) == b"value"
+    assert cluster.nodes_manager._epoch == read + 1, "it was looked where the key is now"
+    await cluster.get(key_of(cluster_fleet, cluster_fleet.server_at(other.port)))
+    assert cluster.nodes_manager._epoch == read + 1
+
+
+async def test_a_node_to_which_every_connect_hangs_is_no_exhausted_one(
+    client: Client, cluster_fleet: ClusterFleet, way: dict[str, Any]
+):
+    cluster = await client(max_size=2, timeout=0.5, **way, **ONCE)
+    key = key_of(cluster_fleet, cluster_fleet.masters()[0])
+    await cluster.get(key)
+    node: Any = cluster.get_node_from_key(key)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node.pool.connection_kwargs["port"] = silent.getsockname()[1]
+        node.pool.drain()
+        with pytest.raises(RedisTimeoutError, match="no connection") as caught:
+            await cluster.get(key)
+        assert type(caught.value) is RedisTimeoutError  # redis-py tries no derived one again
+        await cluster.aclose()
+
+
+async def test_a_client_begins_though_the_node_that_is_asked_for_the_commands_hangs(
+    client: Client, cluster_fleet: ClusterFleet
+):
+    cluster = await client(timeout=0.5, **ONCE)
+    first: Any = cluster.get_default_node()
+    cluster._initialize, cluster.commands_parser.commands = True, {}  # as if it had not begun
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        first.pool.connection_kwargs["port"] = silent.getsockname()[1]
+        first.pool.drain()
+        other = next(s for s in cluster_fleet.masters() if s.port != first.port)
+        assert await cluster.get(key_of(cluster_fleet, other)) is None
+        await cluster.aclose()
 
 
 # ---- pipelines -----------------------------------------------------------------------------------

@@ -61,6 +61,9 @@ CLOSED = {"PoolClosed", "ConnectionError", "RedisClusterException"}
 LOSSES = {"ConnectionError", "TimeoutError", "ClusterDownError", "RedisClusterException"}
 
 
+ONCE = pytest.mark.asyncio(loop_factories=["asyncio"])  # is long enough
+
+
 @pytest.fixture(scope="module")
 def _troubled() -> Iterator[ClusterFleet]:
     fleet = ClusterFleet()
@@ -164,11 +167,13 @@ async def test_an_orderly_failover_costs_no_error_and_no_write(fleet):
     nothing_is_gone(await endured("failover", fleet, errors=set()))
 
 
+@ONCE
 async def test_a_replica_that_dies_costs_readers_no_error(fleet):
     reports = await endured("kill-replica", fleet, errors=set(), **IN_TURN)
     nothing_is_gone(reports)
 
 
+@ONCE
 async def test_all_nodes_may_be_started_anew(fleet):
     await endured("restart-all", fleet, errors=LOSSES)
 
@@ -176,12 +181,14 @@ async def test_all_nodes_may_be_started_anew(fleet):
 # ---- slots on their way --------------------------------------------------------------------------
 
 
+@ONCE
 async def test_slots_that_move_under_load_cost_no_error_and_no_write(fleet):
     before = redirections(fleet)
     nothing_is_gone(await endured("migrate", fleet, errors=set()))
     assert (redirections(fleet) - before).keys() >= {"ASK", "MOVED", "TRYAGAIN"}
 
 
+@ONCE
 async def test_slots_may_move_to_a_node_that_the_topology_does_not_list_yet(fleet):
     before = redirections(fleet)
     reports = await endured("migrate-to-newcomer", fleet, errors=set(), min_size=1)
@@ -221,10 +228,12 @@ async def test_hundreds_who_are_sent_elsewhere_close_no_connection_and_get_their
 # ---- connections that are lost -------------------------------------------------------------------
 
 
+@ONCE
 async def test_connections_that_servers_close_cost_no_error(fleet):
     nothing_is_gone(await endured("kill-clients", fleet, errors=set()))
 
 
+@ONCE
 async def test_a_full_node_costs_no_more_than_its_own_error(fleet):
     # Which is none of redis-py's classes for lost connections, other than that of a single server.
     reports = await endured("maxclients", fleet, errors={"ResponseError", "PoolTimeout"})
@@ -237,6 +246,7 @@ async def test_a_full_node_costs_no_more_than_its_own_error(fleet):
 # ---- what is done to the client ------------------------------------------------------------------
 
 
+@ONCE
 async def test_a_topology_read_anew_under_load_costs_no_connection(fleet):
     async with AsyncExitStack() as stack:
         loads = []
@@ -284,6 +294,7 @@ async def test_closing_ends_pipelines_and_transactions_that_would_have_been_trie
         assert len(tries) <= len(ending)
 
 
+@ONCE
 async def test_size_changes_refreshes_and_closing_may_meet(fleet):
     async def all_at_once(scene: Scene) -> None:
         clients = [load.client for load in scene.loads]
@@ -503,6 +514,7 @@ async def test_who_waits_in_vain_gets_a_pool_timeout_and_nothing_else_happens(fl
 # ---- messages ------------------------------------------------------------------------------------
 
 
+@ONCE
 async def test_subscriptions_survive_a_failover_as_redis_pys_do(fleet):
     master = fleet.master_of(FIRST)
     tag = key_at(fleet, master)

@@ -131,6 +131,7 @@ class RedisCluster(_RedisCluster):
         self.nodes_manager = Nodes(self.nodes_manager, settings)
         self.startup_nodes = [*self.nodes_manager.startup_nodes.values()]
         self.commands_parser: Commands = Commands()
+        self.commands_parser.primaries = self.get_primaries
         self._settings = settings
         self.closings = 0  # so often it was closed
         self._positions: dict[str, Positions | None] = {}  # of the keys, by the command's name
@@ -175,7 +176,7 @@ class RedisCluster(_RedisCluster):
     def _node_for(self, args: tuple[Any, ...], options: dict[str, Any]) -> Node | None:
         """Find the node that a command goes to, if that is known, and nothing else is to be minded.
 
-        So nobody waits while the topology is read anew whose command goes where it is known to belong.
+        So nobody waits while the topology is to be read anew, but who needs a node of which that is doubted.
         """
         nodes: Any = self.nodes_manager  # typed in parts
         if (
@@ -207,7 +208,7 @@ class RedisCluster(_RedisCluster):
                 node = nodes.slots_cache[slot][0]
         except (DataError, IndexError, KeyError, SlotNotCoveredError):  # redis-py finds the words
             return None
-        return node
+        return None if self._initialize and node.doubted else node
 
     def _find_positions(self, name: object) -> Positions | None:
         if not isinstance(name, str):

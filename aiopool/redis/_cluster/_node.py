@@ -16,6 +16,7 @@ from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.cluster import PRIMARY
 from redis.exceptions import AskError, MaxConnectionsError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from aiopool._errors import likeness
 from aiopool._stats import Stats, total
@@ -65,6 +66,7 @@ class Node(ClusterNode):
         self._settings = settings
         self._learn = learn
         self._remember = remember
+        self.doubted = False  # it has failed since the topology was read
         self._asking: asyncio.Task[Any] | None = None  # whose next command follows an ASKING
         super().__init__(host, port, server_type, **connection_kwargs)
 
@@ -145,17 +147,16 @@ class Node(ClusterNode):
         raise self._reason(refused.pop())
 
     def _reason(self, error: Exception) -> Exception:
-        """Name the node in the pool's error; if it was never reached, give what prevents that instead.
+        """Name the node in the pool's error; if it was not reached at all, give what prevents that.
 
         With the pool's own error redis-py looks for no other node.
         """
-        cause, stats = error.__cause__, self.stats()
-        if (
-            isinstance(error, PoolTimeout)
-            and isinstance(cause, Exception)
-            and stats.size == stats.opening
-        ):
-            return likeness(cause)
+        stats = self.stats()
+        if isinstance(error, PoolTimeout) and stats.size == stats.opening:
+            if isinstance(error.__cause__, Exception):
+                return likeness(error.__cause__)
+            if self._settings.pool["timeout"]:  # else it was not waited for
+                return RedisTimeoutError(f"{self.name}: {error}")
         if isinstance(error, MaxConnectionsError):
             error.args = (f"{self.name}: {error}",)
         return error
@@ -266,6 +267,7 @@ class Node(ClusterNode):
 
     def update_active_connections_for_reconnect(self) -> None:
         """Have every connection checked before it is lent again: one of them has failed."""
+        self.doubted = True
         if (core := self._core) is not None:
             core.recheck()
 
@@ -274,6 +276,7 @@ class Node(ClusterNode):
 
     def play(self, server_type: str | None) -> None:
         """Take the role of a primary or a replica; who waits for a primary will find the next."""
+        self.doubted = False
         before, self.server_type = self.server_type, server_type
         if before == PRIMARY != server_type:
             self._send_away()

@@ -1,10 +1,13 @@
 """Which slot a command goes to, of those for which nobody need be asked."""
 
+from collections.abc import Callable
 from typing import Any
 
 from redis._parsers import AsyncCommandsParser, Encoder
 from redis.asyncio.cluster import ClusterNode
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # Where the keys of a command are: the first, the last (from the end, if negative), and the step.
 Positions = tuple[int, int, int]
@@ -13,12 +16,23 @@ Positions = tuple[int, int, int]
 class Commands(AsyncCommandsParser):
     """As redis-py's, which would read all commands again whenever it reads the topology."""
 
+    primaries: Callable[[], list[ClusterNode]]  # to be asked if the first can't tell
+
     async def initialize(self, node: ClusterNode | None = None) -> None:
         """As redis-py's. What is known is read again only if somebody has a command that is not in it."""
-        if node is not None and self.commands:
+        if node is not None:
             self.node = node
-        else:
-            await super().initialize(node)
+            if self.commands:
+                return
+        others = [other for other in self.primaries() if other != self.node]
+        for each in [self.node, *others]:
+            try:
+                await super().initialize(each)
+            except (RedisConnectionError, RedisTimeoutError):
+                if not others or each == others[-1]:
+                    raise
+            else:
+                return
 
     def knows(self, name: str) -> bool:
         """Whether nobody need be asked which keys a command has, if any."""
