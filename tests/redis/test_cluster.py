@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -12,8 +13,17 @@ from fleets import ClusterFleet, slot_of
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MaxConnectionsError, MovedError, RedisClusterException
+from redis.exceptions import (
+    DataError,
+    MaxConnectionsError,
+    MovedError,
+    RedisClusterException,
+    ResponseError,
+    TryAgainError,
+    WatchError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from servers import Server, eventually, free_port
 
@@ -318,6 +328,54 @@ async def test_a_client_begins_though_the_node_that_is_asked_for_the_commands_ha
         await cluster.aclose()
 
 
+async def test_commands_that_fail_together_have_the_topology_read_once(
+    client: Client, cluster_fleet: ClusterFleet, way: dict[str, Any]
+):
+    cluster = await client(max_size=30, **way)
+    server = cluster_fleet.masters()[0]
+    key = key_of(cluster_fleet, server)
+    async with all_lent(cluster, key) as blocking:
+        epoch = cluster.nodes_manager.epoch
+        server.run("CLIENT", "KILL", "TYPE", "normal")
+        node: Any = cluster.get_node_from_key(key)
+        await eventually(lambda: node.stats().opened >= 60, "all are sent again")
+        assert not any(task.done() for task in blocking)
+        assert cluster.nodes_manager.epoch == epoch + 1
+
+
+async def test_an_error_that_the_server_replies_does_not_wait_for_the_topology(
+    client: Client, way: dict[str, Any]
+):
+    cluster = await client(**way)
+    await cluster.set("key", "value")
+    epoch = cluster.nodes_manager.epoch
+    cluster._initialize = True  # as another command's failure does
+    with pytest.raises(ResponseError, match="WRONGTYPE") as caught:
+        await cluster.lpush("key", 1)
+    with pytest.raises(DataError):
+        await cluster.set("key", object())
+    assert caught.value.connection is cluster.get_node_from_key("key")
+    assert cluster.nodes_manager.epoch == epoch
+
+
+async def test_connections_are_not_opened_in_the_context_of_who_needs_them_first(client: Client):
+    whose: ContextVar[str] = ContextVar("whose", default="the client's")
+    found: set[str] = set()
+
+    class Provider(CredentialProvider):
+        def get_credentials(self) -> tuple[str]:
+            found.add(whose.get())
+            return ("any will do",)
+
+    async def request(name: str) -> None:
+        whose.set(name)
+        await cluster.set(name, name)
+
+    cluster = client(credential_provider=Provider())
+    await asyncio.gather(*(asyncio.create_task(request(f"request {n}")) for n in range(20)))
+    assert found == {"the client's"}
+
+
 # ---- pipelines -----------------------------------------------------------------------------------
 
 
@@ -363,6 +421,22 @@ async def test_a_transaction_finds_its_slot_without_a_thread(
         assert await pipe.get("{a}1") == b"1"
         pipe.multi()
         assert await pipe.incr("{a}1").execute() == [2]
+
+
+async def test_what_was_watched_on_a_connection_that_fails_is_not_taken_for_unchanged(
+    client: Client, cluster_fleet: ClusterFleet
+):
+    cluster = await client()
+    server = cluster_fleet.masters()[0]
+    key = key_of(cluster_fleet, server)
+    async with cluster.pipeline(transaction=True) as pipe:
+        await pipe.watch(key)
+        await cluster.set(key, "somebody else's")
+        server.run("CLIENT", "KILL", "TYPE", "normal")
+        pipe.multi()
+        with pytest.raises(WatchError, match="has failed on which keys were watched"):
+            await pipe.set(key, "mine").execute()
+    assert await cluster.get(key) == b"somebody else's"
 
 
 # ---- options -------------------------------------------------------------------------------------
@@ -516,3 +590,49 @@ async def test_a_client_that_is_used_after_it_was_closed_opens_again(client: Cli
     await cluster.aclose()
     assert cluster.stats().size == 0
     assert await cluster.get("key") == b"value"
+
+
+async def test_closing_does_not_wait_for_a_topology_that_can_not_be_read(client: Client):
+    cluster = await client(**ONCE)
+    await asyncio.gather(*(cluster.get(f"key:{n}") for n in range(50)))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for node in cluster.nodes_manager.known():
+            node.pool.connection_kwargs["port"] = silent.getsockname()[1]
+            node.pool.drain()
+        cluster._initialize = True
+        tasks = [
+            asyncio.create_task(cluster.initialize()),
+            asyncio.create_task(cluster.execute_command("GET", "key", target_nodes="primaries")),
+        ]
+        await asyncio.sleep(0)
+        await eventually(lambda: cluster.stats().opening, "it is being read")
+        async with asyncio.timeout(15):  # the six nodes would take 5 s each
+            await cluster.aclose()
+        for task in tasks:
+            with pytest.raises(PoolClosed):
+                await task
+    assert cluster.stats().size == 0
+
+
+async def test_a_command_that_is_sent_again_and_again_does_not_open_a_closed_client(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    cluster = await client()
+    await cluster.get("key")
+    node: Any = cluster.get_node_from_key("key")
+    tries = 0
+
+    async def refused(*_: Any) -> None:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0.02)
+        raise TryAgainError
+
+    monkeypatch.setattr(type(node), "ask", refused)
+    asking = asyncio.create_task(cluster.get("key"))
+    await eventually(lambda: tries > 2, "it is tried again")
+    monkeypatch.undo()
+    await cluster.aclose()
+    with pytest.raises(PoolClosed):
+        await asking
+    assert cluster.stats().size == 0

@@ -590,6 +590,13 @@ async def test_another_event_loop_is_refused_and_harms_nobody(fleet, kind):
         assert ids(fleet) >= before
 
 
+async def _all_at_once(client: Any, value: int) -> None:
+    client._initialize = True  # so that they meet at its locks
+    await asyncio.gather(
+        *(client.execute_command("SET", tag, value, target_nodes=None) for tag in TAGS)
+    )
+
+
 @pytest.mark.filterwarnings(UVLOOP_S)
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.usefixtures("_troubled")  # started before sockets are counted
@@ -597,7 +604,7 @@ def test_one_client_serves_run_after_run(request, kind, loop):
     client = make_client(kind, request.getfixturevalue("_troubled"))
     for number in range(3):
         with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-            runner.run(client.set(TAGS[0], number))
+            runner.run(_all_at_once(client, number))
             assert runner.run(client.get(TAGS[0])) == b"%d" % number
             if number == 2:
                 runner.run(client.aclose())

@@ -30,6 +30,7 @@ from servers import HIREDIS, STRICT, Server, TlsFront, eventually, free_port
 from aiopool import PoolTimeout, RedisPool, SentinelPool, _opener
 from aiopool.redis._lean import Lean
 from aiopool.redis._sentinel import _ear, _question
+from aiopool.redis._sentinel._discovery import discovery_of
 
 HOST = "127.0.0.1"
 
@@ -982,3 +983,74 @@ async def test_listening_ends_even_if_its_cancellation_was_lost_in_a_write(
     await asyncio.wait([task], timeout=5)
     assert task.cancelled()
     assert connection.aborted
+
+
+class Walked:
+    """A Sentinel object whose Sentinels are asked in turn as redis-py does it, some of which hang."""
+
+    def __init__(self, *clients: str, dead: str = "") -> None:
+        self.sentinels = list(clients)
+        self.dead = dead
+
+    async def discover_master(self, _service: str) -> tuple[str, int]:
+        for number, client in enumerate(self.sentinels):
+            await asyncio.sleep(0)
+            if client == self.dead:
+                await asyncio.Event().wait()
+            if number or client not in self.dead:
+                self.sentinels[0], self.sentinels[number] = client, self.sentinels[0]
+                return HOST, 6379
+        raise AssertionError
+
+    discover_slaves = discover_master
+
+
+async def test_services_that_ask_a_hanging_sentinel_together_find_another(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(_question, "PATIENCE", 0.02)
+    sentinel = Walked("dead", "b", "c", dead="dead")
+    services = [discovery_of(sentinel, f"service {number}") for number in range(3)]
+    first = await asyncio.gather(*(each.master() for each in services), return_exceptions=True)
+    assert all(isinstance(error, RedisConnectionError) for error in first)
+    assert await asyncio.gather(*(each.master() for each in services)) == [(HOST, 6379)] * 3
+
+
+async def test_a_sentinel_is_not_lost_if_another_is_put_first_while_they_are_asked():
+    sentinel = Walked("a", "b", "c")
+    known = discovery_of(sentinel, "mymaster")
+
+    async def answer(_service: str) -> tuple[str, int]:
+        index = 1  # of the one that answers, when it was asked
+        await asyncio.sleep(0)
+        known.lost("a")
+        there = sentinel.sentinels
+        there[0], there[index] = "b", there[0]  # as redis-py does
+        return HOST, 6379
+
+    await known._walk(answer)
+    assert sorted(sentinel.sentinels) == ["a", "b", "c"]
+
+
+async def test_a_closing_that_is_cancelled_ends_the_listening(server):
+    sentinel = Told(server, speakers=(server,))
+    async with pool_of(sentinel) as pool:
+        lent = await pool.acquire()
+        await sentinel.is_heard()
+        closing = asyncio.create_task(pool.aclose(timeout=None))
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        await eventually(lambda: sentinel.listeners() == 0, "nobody listens any more")
+        await pool.release(lent)
+
+
+async def test_a_message_that_can_not_be_read_does_not_end_the_listening(server, other):
+    sentinel = Told(server, other, speakers=(server,))
+    async with pool_of(sentinel) as pool:
+        await pool.client().ping()
+        await sentinel.is_heard()
+        server.run("PUBLISH", "+switch-master", "mymaster here 1 there none")
+        sentinel.switch()
+        sentinel.say()
+        await eventually(lambda: pool.master_address is None, "the next is heard")

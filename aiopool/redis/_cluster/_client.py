@@ -1,6 +1,6 @@
 """`RedisCluster`: redis-py's client of a cluster, of which each node has a pool."""
 
-from asyncio import gather
+from asyncio import AbstractEventLoop, Lock, gather, get_running_loop
 from typing import Any, Self, cast
 
 import redis.asyncio.cluster
@@ -11,7 +11,15 @@ from redis.client import EMPTY_RESPONSE, NEVER_DECODE
 from redis.cluster import SLOT_ID
 from redis.commands import READ_COMMANDS
 from redis.commands.policies import AsyncStaticPolicyResolver
-from redis.exceptions import DataError, RedisClusterException, SlotNotCoveredError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    DataError,
+    RedisClusterException,
+    ResponseError,
+    SlotNotCoveredError,
+    TryAgainError,
+)
 from redis.observability.providers import get_observability_instance
 
 from aiopool._errors import PoolError
@@ -38,6 +46,10 @@ USUAL: Any = (
     if is_redis_pys(theirs.execute_command, redis.asyncio.cluster.__file__)
     else None
 )
+
+
+# Replies after which redis-py goes on elsewhere, or later.
+_GO_ON = AskError, ClusterDownError, TryAgainError  # the first is also that of MOVED
 
 
 class RedisCluster(_RedisCluster):
@@ -128,12 +140,13 @@ class RedisCluster(_RedisCluster):
         super().__init__(  # pyright: ignore[reportUnknownMemberType] - typed in parts
             host, port, startup_nodes, max_connections=settings.pool["max_size"], **kwargs
         )
-        self.nodes_manager = Nodes(self.nodes_manager, settings)
+        self.closings = 0  # so often it was closed
+        self.nodes_manager = Nodes(self.nodes_manager, settings, self.refuse_if_closed)
         self.startup_nodes = [*self.nodes_manager.startup_nodes.values()]
         self.commands_parser: Commands = Commands()
         self.commands_parser.primaries = self.get_primaries
         self._settings = settings
-        self.closings = 0  # so often it was closed
+        self._loop: AbstractEventLoop | None = None  # of the last use
         self._positions: dict[str, Positions | None] = {}  # of the keys, by the command's name
 
     @classmethod
@@ -156,22 +169,25 @@ class RedisCluster(_RedisCluster):
             redis.exceptions.RedisError: As redis-py's.
 
         """
-        since, node = self.closings, self._node_for(args, kwargs)
+        since, epoch = self.closings, self.nodes_manager.epoch
+        node = self._node_for(args, kwargs)
         if node is not None:
             try:
                 return await node.ask(args, kwargs)
             except PoolError:
                 raise
-            except Exception as error:  # noqa: BLE001 - redis-py decides what becomes of it
-                kwargs["failure"] = [(node, error)]
-        with for_a_command(since):
-            try:
+            except Exception as error:
+                if isinstance(error, (DataError, ResponseError)) and not isinstance(error, _GO_ON):
+                    error.connection = node  # type: ignore[union-attr]  # as redis-py does
+                    raise
+                kwargs["failure"] = [(node, error, epoch)]
+        try:
+            with for_a_command(since):
                 if cast("Any", self.nodes_manager).default_node is None:
                     await self.initialize()  # or redis-py would send the first command to any node
                 return await super().execute_command(*args, **kwargs)
-            except RedisClusterException:
-                self._refuse_if_closed()  # which is why the topology could not be read
-                raise
+        finally:
+            kwargs.pop("failure", None)  # or it would refer to itself by way of this frame
 
     def _node_for(self, args: tuple[Any, ...], options: dict[str, Any]) -> Node | None:
         """Find the node that a command goes to, if that is known, and nothing else is to be minded.
@@ -244,15 +260,19 @@ class RedisCluster(_RedisCluster):
         self,
         target_node: ClusterNode,
         *args: Any,
-        failure: list[tuple[Node, Exception]] | None = None,
+        failure: list[tuple[Node, Exception, int]] | None = None,
         **kwargs: Any,
     ) -> Any:
         """As redis-py's, but the first try may have failed already."""
         if failure:
-            target_node, error = failure.pop()
-            kwargs["failure"] = [error]
-            del error  # or, when raised again, it would refer to itself by way of this frame
-        self._refuse_if_closed()
+            node, error, epoch = failure.pop()
+            try:
+                if epoch == self.nodes_manager.epoch:
+                    target_node, kwargs["failure"] = node, [error]
+                elif not isinstance(error, _GO_ON):
+                    raise error  # nothing else is to be done: the topology was read since
+            finally:
+                del error  # or, when raised again, it would refer to itself by way of this frame
         with for_a_command(self.closings):  # in a task of its own, if it goes to several nodes
             return await super()._execute_command(target_node, *args, **kwargs)
 
@@ -308,10 +328,6 @@ class RedisCluster(_RedisCluster):
                 task.cancel()
             await gather(*tasks, return_exceptions=True)
         await self.nodes_manager.close(timeout)
-        if self._lock is not None:
-            async with self._lock:  # the topology may have been read anew meanwhile
-                self._initialize = True
-                await self.nodes_manager.close(0.0)
 
     async def initialize(self, *args: Any, **kwargs: Any) -> Self:
         """As redis-py's: read the topology, if that is due.
@@ -320,11 +336,31 @@ class RedisCluster(_RedisCluster):
             PoolClosed: It is for a command, and the client was closed since that was begun.
 
         """
-        self._refuse_if_closed()
-        await super().initialize(*args, **kwargs)
+        self.refuse_if_closed()
+        self._settle()
+        with for_a_command(self.closings):
+            try:
+                await super().initialize(*args, **kwargs)
+                if command_since() != self.closings:  # the client was closed meanwhile
+                    self._initialize = True
+                    self.refuse_if_closed()
+            except BaseException as error:
+                if not self.nodes_manager.nodes_cache:  # nothing of it stays behind
+                    await self.nodes_manager.close(0.0)
+                if isinstance(error, RedisClusterException):
+                    self.refuse_if_closed()  # which may be why it could not be read
+                raise
         return self
 
-    def _refuse_if_closed(self) -> None:
+    def _settle(self) -> None:
+        """Make locks for this event loop, if those there are may belong to one that is closed."""
+        loop = get_running_loop()
+        if self._loop is not loop and (self._loop is None or self._loop.is_closed()):
+            self._loop, self._lock, self._usage_lock = loop, None, Lock()
+            self.nodes_manager.settle()
+
+    def refuse_if_closed(self) -> None:
+        """Refuse to go on with a command that was begun before the client was closed."""
         if command_since() not in {None, self.closings}:
             msg = f"{self!r} was closed"
             raise PoolClosed(msg)

@@ -1,10 +1,9 @@
 """One server of a cluster, with a pool."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import redis.himport
 from redis.asyncio.cluster import ClusterNode
@@ -37,6 +36,22 @@ _parse_himport_set = cast("Any", redis.himport).parse_himport_set_args  # not ty
 _ASKING = ("ASKING",)
 
 
+class Owner(Protocol):
+    """Who knows of the nodes of a client."""
+
+    async def learn(self, error: AskError, /) -> None:
+        """Hear of a node that has a slot, or a key for now, and may not be known yet."""
+        ...
+
+    def remember(self, node: "Node", /) -> "Node":
+        """Hear that this one is to have a pool; gives the one that has that of its address."""
+        ...
+
+    def refuse_if_closed(self) -> None:
+        """Raise `PoolClosed` in a command that was begun before the client was closed."""
+        ...
+
+
 class Node(ClusterNode):
     """As redis-py's, but its commands wait in line for a connection of a `RedisPool`."""
 
@@ -47,8 +62,7 @@ class Node(ClusterNode):
         server_type: str | None,
         *,
         settings: Settings,
-        learn: Callable[[AskError], Awaitable[None]],
-        remember: "Callable[[Node], Node]",
+        owner: Owner,
         **connection_kwargs: Any,
     ) -> None:
         """Make no pool before it is needed.
@@ -58,14 +72,12 @@ class Node(ClusterNode):
             port: Likewise.
             server_type: Primary or replica, in redis-py's words.
             settings: The options of the pool.
-            learn: Told of a node that has a slot, or a key for now, and may not be known yet.
-            remember: Told that this one is to have a pool; gives the one that has that of its address.
+            owner: What it tells, and asks.
             connection_kwargs: Those of the connections.
 
         """
         self._settings = settings
-        self._learn = learn
-        self._remember = remember
+        self._owner = owner
         self.doubted = False  # it has failed since the topology was read
         self._asking: asyncio.Task[Any] | None = None  # whose next command follows an ASKING
         super().__init__(host, port, server_type, **connection_kwargs)
@@ -73,9 +85,13 @@ class Node(ClusterNode):
     @cached_property
     def pool(self) -> RedisPool:
         """The pool of this node; a new one if it was forgotten, which who has had it can't know."""
-        known = self._remember(self)
+        known = self._owner.remember(self)
         if known is not self:
             return known.pool
+        # Not in the context of whoever happens to be first.
+        return self._settings.context.copy().run(self._make_pool)
+
+    def _make_pool(self) -> RedisPool:
         return RedisPool(
             name=self.name,
             connection_class=self.connection_class,
@@ -177,6 +193,7 @@ class Node(ClusterNode):
             kwargs: The options of the response's callback.
 
         """
+        self._owner.refuse_if_closed()
         try:
             if failure:
                 raise failure.pop()
@@ -191,13 +208,14 @@ class Node(ClusterNode):
                 return await self._ask_in_redis_pys_way(args, himport, asking, kwargs)
             return await self.ask(args, kwargs)
         except AskError as error:
-            await self._learn(error)
+            await self._owner.learn(error)
             raise
 
     async def _ask_after(
         self, first: tuple[Any, ...], args: tuple[Any, ...], options: dict[str, Any]
     ) -> Any:
         """Send a command right after one that it needs, on the same connection."""
+        pool = self.pool
         conn = cast("Any", await self.acquire())
         try:
             await conn.send_packed_command(conn.pack_commands((first, args)))
@@ -207,11 +225,12 @@ class Node(ClusterNode):
                 conn.ledger = Ledger()  # what the first allows, it allows once
             return reply
         finally:
-            await self.pool.release(conn)
+            await pool.release(conn)
 
     async def _ask_in_redis_pys_way(
         self, args: tuple[Any, ...], himport: Any, asking: bool, options: dict[str, Any]
     ) -> Any:
+        pool = self.pool
         conn = cast("Any", await self.acquire())
         try:
             if himport is not None:
@@ -220,12 +239,13 @@ class Node(ClusterNode):
             await conn.send_command(*args)
             return await self.parse_response(conn, args[0], **options)
         finally:
-            await self.pool.release(conn)
+            await pool.release(conn)
 
     async def execute_pipeline(self, commands: list[Any]) -> bool:
         """As redis-py's: send all at once; says whether any of them has failed."""
         for command in commands:
             command.task = asyncio.current_task()
+        pool = self.pool
         conn = cast("Any", await self.acquire())
         try:
             await self._himport_prepare_pipeline(conn, commands)
@@ -237,9 +257,12 @@ class Node(ClusterNode):
                     )
                 except Exception as error:  # noqa: BLE001 - it is the command's result
                     command.result = error
+            return not all(command.answered for command in commands)
         finally:
-            await self.pool.release(conn)
-        return not all(command.answered for command in commands)
+            await pool.release(conn)
+            del (
+                commands
+            )  # or errors among their results would refer to themselves by way of this frame
 
     # ---- the rest of redis-py's interface ------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -20,10 +21,15 @@ from ._settings import Settings
 class Nodes(NodesManager):
     """As redis-py's, but a topology that is read anew leaves the connections alone."""
 
-    def __init__(self, made: NodesManager, settings: Settings) -> None:
-        """Take over what redis-py has made."""
+    epoch: int = getattr(NodesManager, "_epoch")  # noqa: B009 - under a public name: how often it was read
+
+    def __init__(
+        self, made: NodesManager, settings: Settings, refuse_if_closed: Callable[[], None]
+    ) -> None:
+        """Take over what redis-py has made; commands begun before a closing are to be refused."""
         like: Any = made  # of which not all is public
         self._settings = settings
+        self.refuse_if_closed = refuse_if_closed
         # By name, since an address has one pool, whoever knows of it: also those that the cluster has
         # lost, as long as they have connections.
         self._known: dict[str, Node] = {}
@@ -49,12 +55,16 @@ class Nodes(NodesManager):
                 port,
                 server_type,
                 settings=self._settings,
-                learn=self.learn,
-                remember=lambda node: self._known.setdefault(node.name, node),
+                owner=self,
                 **self.connection_kwargs,
             )
             self._known[known.name] = known
         return known
+
+    def settle(self) -> None:
+        """Make locks for another event loop."""
+        self._initialize_lock = asyncio.Lock()
+        setattr(self._event_dispatcher, "_async_lock", None)  # noqa: B010 - it makes one when needed
 
     # ---- changes -----------------------------------------------------------------------------
 
@@ -80,6 +90,10 @@ class Nodes(NodesManager):
             else:
                 ours.join(node.server_type)
                 old[name] = ours
+
+    def remember(self, node: Node) -> Node:
+        """Know of a node that was used; gives the one that is known at its address."""
+        return self._known.setdefault(node.name, node)
 
     async def learn(self, error: AskError) -> None:
         """Take in what such an error tells.

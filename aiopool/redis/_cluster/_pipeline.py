@@ -7,7 +7,7 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode, PipelineStrategy, TransactionStrategy
 from redis.asyncio.cluster import ClusterPipeline as _ClusterPipeline
 from redis.asyncio.connection import Connection
-from redis.exceptions import MaxConnectionsError, RedisClusterException
+from redis.exceptions import MaxConnectionsError, RedisClusterException, WatchError
 
 from aiopool._errors import PoolError
 from aiopool.redis._at_once import at_once
@@ -107,6 +107,7 @@ class Transaction(TransactionStrategy):
         """As redis-py's."""
         super().__init__(pipe)
         self._unplaced: list[tuple[Any, ...]] = []  # commands of which the slot is not known yet
+        self._watched = False  # on the connection that is held
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """As redis-py's: after `WATCH` it gives something to await, else the pipeline."""
@@ -154,7 +155,16 @@ class Transaction(TransactionStrategy):
 
     async def _get_connection_and_send_command(self, *args: Any, **options: Any) -> Any:
         await self._hold_a_connection()
-        return await super()._get_connection_and_send_command(*args, **options)  # type: ignore[no-untyped-call]  # not typed
+        reply = await super()._get_connection_and_send_command(*args, **options)  # type: ignore[no-untyped-call]  # not typed
+        self._watched |= args[0] == "WATCH"
+        return reply
+
+    async def _reinitialize_on_error(self, error: Exception, failure_count: int) -> None:
+        """As redis-py's, which would go on on another connection, where nothing is watched."""
+        if self._watching and self._watched and type(error) not in self.SLOT_REDIRECT_ERRORS:
+            msg = "the connection has failed on which keys were watched"
+            raise WatchError(msg) from error
+        await super()._reinitialize_on_error(error, failure_count)  # type: ignore[no-untyped-call]  # not typed
 
     async def _execute_transaction(self, stack: list[Any], raise_on_error: bool) -> Any:
         if len(self._pipeline_slots) == 1:  # else redis-py refuses it
@@ -182,5 +192,5 @@ class Transaction(TransactionStrategy):
 
     async def reset(self) -> None:
         """As redis-py's."""
-        self._unplaced = []
+        self._unplaced, self._watched = [], False
         await super().reset()  # type: ignore[no-untyped-call]  # not typed

@@ -16,8 +16,8 @@ _Adapter: Any = getattr(redis.asyncio.cluster, "_ClusterNodePoolAdapter")  # noq
 def _own(pool: Any) -> Any:
     """Give the node's pool itself in the place of redis-py's adapter, which would not wait."""
     if isinstance(pool, _Adapter):
-        node: Node = getattr(pool, "_node")  # noqa: B009 - likewise
-        return node.pool
+        node: object = getattr(pool, "_node")  # noqa: B009 - likewise
+        return node.pool if isinstance(node, Node) else pool  # it may be one of redis-py's own
     return pool
 
 

@@ -1,5 +1,6 @@
 """What the nodes of a cluster have in common: the options of their pools."""
 
+from contextvars import copy_context
 from typing import Any
 
 from aiopool._limits import Limits, flag, whole
@@ -20,6 +21,7 @@ class Settings:
         """
         Limits(**pool)
         self.pool = pool  # `RedisPool`'s keywords
+        self.context = copy_context()  # in which connections are opened
         self.sharing: dict[str, Any] | None = None  # `pipelined()`'s; None: no command shares
         whole("max_in_flight", max_in_flight, 1)
         flag("share_scripts", share_scripts)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from threading import Lock
 from typing import Any, Protocol, cast
 from weakref import WeakSet, WeakValueDictionary, finalize, ref
 
@@ -37,13 +38,28 @@ class Discovery:
         self.sentinel = sentinel
         self.service = service
         self.master_address: Address | None = None  # as it was last told
+        self._all: list[Any] = list(self.sentinels)
         self._followers: WeakSet[Follower] = WeakSet()
         self._master = self._question(sentinel.discover_master, self._told)
         self._replicas = self._question(sentinel.discover_slaves, lambda _: None)
         self._ear: asyncio.Task[None] | None = None
 
     def _question(self, ask: Callable[[str], Any], heard: Callable[[Any], None]) -> Question[Any]:
-        return Question(self.loop, lambda: ask(self.service), heard, self._turn)
+        return Question(self.loop, lambda: self._walk(ask), heard, self._first, self.lost)
+
+    async def _walk(self, ask: Callable[[str], Any]) -> Any:
+        """Have redis-py ask one Sentinel after the other.
+
+        It moves the one that has answered to the top, to where another was when it began. If somebody
+        else has moved them meanwhile, one is there twice then, and another is missing.
+        """
+        try:
+            return await ask(self.service)
+        finally:
+            there = self.sentinels
+            self._all = list(dict.fromkeys([*self._all, *there]))
+            if len(set(there)) < len(self._all):
+                there[:] = dict.fromkeys([*there, *self._all])
 
     # ---- asking ------------------------------------------------------------------------------
 
@@ -71,14 +87,13 @@ class Discovery:
         """redis-py's list of its clients, the one to be asked first at the top."""
         return getattr(self.sentinel, "sentinels", [])
 
-    def _turn(self) -> None:
-        if sentinels := self.sentinels:
-            sentinels.append(sentinels.pop(0))
+    def _first(self) -> Any:
+        return next(iter(self.sentinels), None)
 
     def lost(self, client: Any) -> None:
         """Have another Sentinel asked first than this one."""
         if self.sentinels[:1] == [client]:
-            self._turn()
+            self.sentinels.append(self.sentinels.pop(0))
 
     async def catch_up(self) -> None:
         """Ask anew, to come to know of a switch of which nobody has heard."""
@@ -113,7 +128,7 @@ class Discovery:
     def follow(self, follower: Follower) -> None:
         """Tell it of switches, those heard from Sentinel as well; it is not kept alive."""
         self._followers.add(follower)
-        if self._ear is None and self.sentinels:
+        if (self._ear is None or self._ear.cancelled()) and self.sentinels:
             self._ear = task_of(listen(ref(self)), "aiopool-sentinel", Context())
             self._end = finalize(self, _end, self.loop, self._ear)
             self._end.atexit = False
@@ -136,6 +151,7 @@ def _end(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]") -> None:
 
 # By id() of the Sentinel object, which need not be hashable, and of the loop. As long as there is a value,
 # it keeps both.
+_lock = Lock()
 _known: WeakValueDictionary[tuple[int, str, int], Discovery] = WeakValueDictionary()
 
 

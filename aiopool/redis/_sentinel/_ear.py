@@ -123,7 +123,11 @@ def _tell(listener: "ref[Listener]", reply: Any) -> None:
     match [str_if_bytes(word) for word in reply if isinstance(word, (bytes, str))]:
         case ["message", _, words] if len(told := words.rsplit(" ", 4)) == len(Switch._fields):
             switch = Switch(*told)
-            if (alive := listener()) is not None and switch.service == alive.service:
+            if (
+                (alive := listener()) is not None
+                and switch.service == alive.service
+                and switch.port.isdecimal()
+            ):
                 alive.heard_of((switch.host, int(switch.port)))
         case _:
             pass

@@ -178,10 +178,12 @@ class SentinelPool(RedisPool):
 
     async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:
         """Close the pool; see `RedisPool.aclose`."""
-        await super().aclose(timeout)
-        if (known := self._discovery) is not None and known.loop is asyncio.get_running_loop():
-            self._discovery = None
-            await known.unfollow(self._core)
+        try:
+            await super().aclose(timeout)
+        finally:
+            if (known := self._discovery) is not None and known.loop is asyncio.get_running_loop():
+                self._discovery = None
+                await known.unfollow(self._core)
 
     def reset(self) -> None:
         """Retire every connection, and ask Sentinel anew."""
@@ -211,7 +213,7 @@ class SentinelPool(RedisPool):
             if self.slave_rr_counter is None:
                 self.slave_rr_counter = randrange(len(replicas))  # noqa: S311 - no secret
             for _ in replicas:
-                self.slave_rr_counter = (self.slave_rr_counter + 1) % len(replicas)
+                self.slave_rr_counter = ((self.slave_rr_counter or 0) + 1) % len(replicas)
                 yield replicas[self.slave_rr_counter]
         if self.fall_back_to_master:
             with suppress(MasterNotFoundError):

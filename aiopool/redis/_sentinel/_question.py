@@ -30,12 +30,17 @@ class Question(Generic[T]):
         loop: asyncio.AbstractEventLoop,
         ask: Callable[[], Awaitable[T]],
         heard: Callable[[T], None],
-        hung: Callable[[], None],
+        asked_first: Callable[[], object],
+        hung: Callable[[object], None],
     ) -> None:
-        """Ask by `ask()`. `heard` is told the answer before all others, `hung` that none came in time."""
+        """Ask by `ask()`. `heard` is told the answer before all others, `hung` that none came in time.
+
+        The latter is told who was asked first then, too.
+        """
         self._loop = loop
         self._ask = ask
         self._heard = heard
+        self._asked_first = asked_first
         self._hung = hung
         self._patience = PATIENCE
         self._answer: T | None = None
@@ -72,13 +77,14 @@ class Question(Generic[T]):
         return task
 
     async def _asked(self) -> T:
+        first = self._asked_first()
         try:
             async with asyncio.timeout(self._patience):
                 return await self._ask()
         except TimeoutError as error:
             msg = f"no Sentinel has answered within {self._patience:g} s"
             self._patience = min(2 * self._patience, MOST_PATIENCE)
-            self._hung()
+            self._hung(first)
             raise RedisConnectionError(msg) from error
 
     def _answered(self, task: "asyncio.Task[T]") -> None:
