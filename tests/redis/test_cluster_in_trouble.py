@@ -661,14 +661,15 @@ async def test_an_error_of_opening_is_told_as_redis_py_tells_it(fleet, kind):
     await client.aclose()
 
 
-async def test_a_cancelled_pipeline_is_not_tried_again_though_its_connection_fails(
-    fleet, kind, monkeypatch
+@pytest.mark.parametrize("failure", [RedisConnectionError, PoolClosed])
+async def test_a_cancelled_pipeline_is_cancelled_though_its_connection_fails(
+    fleet, kind, monkeypatch, failure
 ):
     async def fail(_commands: object) -> bool:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:  # which before Python 3.12 wait_for() does, too
-            raise RedisConnectionError from None
+            raise failure from None
         return True
 
     async with make_client(kind, fleet) as client:

@@ -71,12 +71,14 @@ class Together(PipelineStrategy):
                             allow_redirections=allow_redirections,
                         )
                         break
-                    except (MaxConnectionsError, PoolError):
-                        raise
-                    except client.ERRORS_ALLOW_RETRY:
+                    except Exception as error:
                         if task.cancelling() > cancelled:  # to which gather() may prefer an error
                             raise asyncio.CancelledError from None
-                        if retries <= 0:
+                        if (
+                            isinstance(error, (MaxConnectionsError, PoolError))
+                            or not isinstance(error, client.ERRORS_ALLOW_RETRY)
+                            or retries <= 0
+                        ):
                             raise
                     finally:
                         await _ended(to_do)
