@@ -253,12 +253,13 @@ class SentinelPool(RedisPool):
 
 
 class _Shared(SentinelPool):
-    """The same pool, all of its state included, in the hands of a client that will close it.
+    """The same pool, all of its state included, in the hands of a client that will close it."""
 
-    That state keeps the owner alive, whom connections ask: it is in what makes them.
-    """
+    __slots__ = ("_owner",)
 
     def __init__(self, owner: SentinelPool) -> None:
+        # To be kept: connections ask it, and CPython 3.13 clears its state with it.
+        self._owner = owner
         object.__setattr__(self, "__dict__", vars(owner))
 
     async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:
