@@ -42,7 +42,7 @@ def seconds(option: str, value: object, *, positive: bool = False) -> float | No
 def flag(option: str, value: object) -> bool:
     """Check a switch."""
     if not isinstance(value, bool):
-        msg = f"{option} must be a bool, not {value!r}"
+        msg = f"{option} must be a bool, not {_kind(value)}"
         raise TypeError(msg)
     return value
 

@@ -85,9 +85,8 @@ class Places(Generic[C]):
         self._reaper = Reaper(loop, self, inf if limits.max_idle is None else limits.max_idle)
         self._goals = Goals(loop)
         self._all_back: set[asyncio.Future[None]] = set()
-        self.lines: WeakSet[Fallible] = (
-            WeakSet()
-        )  # of those who wait for a part in a lent connection
+        # Of those who wait for a part in a lent connection.
+        self.lines: WeakSet[Fallible] = WeakSet()
         self._lost_at = -inf  # when the first was found of those that their peer has ended together
         self._dropped = -inf  # a generation: what was opened till then
         self._lowered = Alarm(loop, weakly(self._raise_ceiling))

@@ -10,6 +10,8 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 
+from aiopool._limits import whole
+
 
 def checked_class(connection_class: object) -> type[AbstractConnection]:
     """Refuse what can be no connection class."""
@@ -28,6 +30,17 @@ def checked_retry(retry: object) -> Retry:
         msg = f"retry must be a redis.asyncio.retry.Retry, not {retry!r} ({type(retry).__name__})"
         raise TypeError(msg)
     return retry
+
+
+def agreed_size(max_size: int | None, max_connections: int | None) -> int:
+    """Give the size that was told by one name, redis-py's or ours, or by both; 10 if by none."""
+    if max_connections is not None:
+        whole("max_connections", max_connections, 1)
+        if max_size not in {None, max_connections}:
+            msg = f"max_connections={max_connections} contradicts max_size={max_size}"
+            raise ValueError(msg)
+        return max_connections
+    return 10 if max_size is None else max_size
 
 
 def from_url(url: str) -> dict[str, Any]:

@@ -26,7 +26,15 @@ from ._connection import Accountable
 from ._connector import RedisConnector
 from ._core import RedisCore
 from ._lean import accountable
-from ._options import address, checked_class, checked_retry, default_retry, explained, from_url
+from ._options import (
+    address,
+    agreed_size,
+    checked_class,
+    checked_retry,
+    default_retry,
+    explained,
+    from_url,
+)
 from ._pipelined import PipelinedRedis
 from ._policy import RedisPolicy
 from ._recorder import Recorder
@@ -102,12 +110,6 @@ class RedisPool(ConnectionPool):
             connection_class = said.pop("connection_class", connection_class)
             timeout = said.pop("timeout", timeout)
             connection_kwargs |= said
-        if max_connections is not None:
-            whole("max_connections", max_connections, 1)
-            if max_size not in {None, max_connections}:
-                msg = f"max_connections={max_connections} contradicts max_size={max_size}"
-                raise ValueError(msg)
-            max_size = max_connections
         if queue_class is not None:
             msg = "queue_class means nothing: idle connections are always taken last in, first out"
             warnings.warn(msg, DeprecationWarning, stacklevel=2)
@@ -133,7 +135,7 @@ class RedisPool(ConnectionPool):
         self._core = make_core(
             self._connector,
             policy,
-            max_size=10 if max_size is None else max_size,
+            max_size=agreed_size(max_size, max_connections),
             min_size=min_size,
             timeout=timeout,
             max_waiting=max_waiting,

@@ -540,6 +540,13 @@ async def test_a_new_size_is_that_of_nodes_found_later_too(
     await eventually(lambda: cluster.stats().size == 0, "all are closed")
 
 
+async def test_a_size_below_the_number_of_lanes_makes_do_with_fewer(client: Client):
+    cluster = client(max_size=3, lanes=3)
+    cluster.resize(max_size=1)
+    assert await asyncio.gather(*(cluster.get(f"key:{n}") for n in range(50))) == [None] * 50
+    assert {stats.size for stats in cluster.node_stats().values()} <= {0, 1}
+
+
 async def test_holders_tells_who_has_connections_at_which_node(
     client: Client, cluster_fleet: ClusterFleet
 ):

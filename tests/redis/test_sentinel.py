@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 import warnings
 import weakref
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -1054,3 +1056,20 @@ async def test_a_message_that_can_not_be_read_does_not_end_the_listening(server,
         sentinel.switch()
         sentinel.say()
         await eventually(lambda: pool.master_address is None, "the next is heard")
+
+
+def test_event_loops_in_several_threads_may_ask_the_same_sentinel():
+    sentinel = Walked("a")
+    interval = sys.getswitchinterval()
+
+    async def ask() -> None:
+        kept = [discovery_of(sentinel, f"service {number}") for number in range(300)]
+        assert len(set(kept)) == 300
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            for asking in [threads.submit(asyncio.run, ask()) for _ in range(4)]:
+                asking.result()
+    finally:
+        sys.setswitchinterval(interval)

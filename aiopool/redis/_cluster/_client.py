@@ -23,12 +23,12 @@ from redis.exceptions import (
 from redis.observability.providers import get_observability_instance
 
 from aiopool._errors import PoolError
-from aiopool._limits import seconds, whole
+from aiopool._limits import seconds
 from aiopool._stats import Holder, Stats
 from aiopool.redis._at_once import at_once
 from aiopool.redis._errors import PoolClosed
 from aiopool.redis._lean import is_redis_pys
-from aiopool.redis._options import from_url
+from aiopool.redis._options import agreed_size, from_url
 
 from ._about import about_a_command, command_since, for_a_command
 from ._node import Node
@@ -115,15 +115,9 @@ class RedisCluster(_RedisCluster):
                 have.
 
         """
-        if max_connections is not None:
-            whole("max_connections", max_connections, 1)
-            if max_size not in {None, max_connections}:
-                msg = f"max_connections={max_connections} contradicts max_size={max_size}"
-                raise ValueError(msg)
-            max_size = max_connections
         settings = Settings(
             {
-                "max_size": 10 if max_size is None else max_size,
+                "max_size": agreed_size(max_size, max_connections),
                 "min_size": min_size,
                 "timeout": timeout,
                 "max_waiting": max_waiting,
@@ -147,7 +141,7 @@ class RedisCluster(_RedisCluster):
         self.commands_parser.primaries = self.get_primaries
         self._settings = settings
         self._loop: AbstractEventLoop | None = None  # of the last use
-        self._positions: dict[str, Positions | None] = {}  # of the keys, by the command's name
+        self._positions: dict[str, Positions] = {}  # of the keys, by the command's name
 
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> Self:
@@ -206,7 +200,7 @@ class RedisCluster(_RedisCluster):
             return None
         name = args[0]
         try:
-            positions = self._positions[name]
+            positions: Positions | None = self._positions[name]
         except (KeyError, TypeError, ValueError):  # it is not known, or can't be a key
             positions = self._find_positions(name)
         if positions is None:

@@ -114,9 +114,10 @@ class Node(ClusterNode):
 
     @cached_property
     def _lanes(self) -> PipelinedRedis | None:
-        if self._settings.sharing is None:
+        if (sharing := self._settings.sharing) is None:
             return None
-        client = self.pool.pipelined(**self._settings.sharing)
+        lanes = min(sharing["lanes"], self.pool.max_connections)  # which may be smaller by now
+        client = self.pool.pipelined(**sharing | {"lanes": lanes})
         client.response_callbacks = self.response_callbacks
         return client
 
@@ -260,9 +261,8 @@ class Node(ClusterNode):
             return not all(command.answered for command in commands)
         finally:
             await pool.release(conn)
-            del (
-                commands
-            )  # or errors among their results would refer to themselves by way of this frame
+            # Or errors among their results would refer to themselves by way of this frame.
+            del commands
 
     # ---- the rest of redis-py's interface ------------------------------------------------------
 
@@ -306,7 +306,7 @@ class Node(ClusterNode):
 
     def join(self, server_type: str | None) -> None:
         """Be one of the cluster's nodes, perhaps again."""
-        self.server_type = server_type
+        self.doubted, self.server_type = False, server_type
         if (pool := self.pool_in_use) is not None:
             pool.resize(min_size=self._settings.pool["min_size"])
 

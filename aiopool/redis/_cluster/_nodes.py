@@ -174,9 +174,8 @@ class Nodes(NodesManager):
 
     async def close(self, timeout: float | None) -> None:
         """Close all pools, after some grace; they open again when they are used."""
-        self.default_node = cast(
-            "ClusterNode", None
-        )  # redis-py's sign that the topology is to be read anew
+        # redis-py's sign that the topology is to be read anew.
+        self.default_node = cast("ClusterNode", None)
         ended = await asyncio.gather(
             *(node.close(timeout) for node in self.known()), return_exceptions=True
         )

@@ -151,21 +151,22 @@ def _end(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]") -> None:
 
 # By id() of the Sentinel object, which need not be hashable, and of the loop. As long as there is a value,
 # it keeps both.
-_lock = Lock()
 _known: WeakValueDictionary[tuple[int, str, int], Discovery] = WeakValueDictionary()
+_lock = Lock()  # other threads may have loops, too
 
 
 def discovery_of(sentinel: Any, service: str) -> Discovery:
     """Give what is known of a service on the loop that runs now."""
     loop = asyncio.get_running_loop()
     key = id(sentinel), service, id(loop)
-    found = _known.get(key)
-    if found is None:
-        loops = {other.loop for other in _known.values() if other.sentinel is sentinel}
-        found = _known[key] = Discovery(sentinel, service, loop)
-        if loops and loop not in loops and all(other.is_closed() for other in loops):
-            # redis-py would ask on connections of those loops.
-            for client in found.sentinels:
-                with suppress(AttributeError):  # it is no real one
-                    client.connection_pool.reset()
+    with _lock:
+        found = _known.get(key)
+        if found is None:
+            loops = {other.loop for other in _known.values() if other.sentinel is sentinel}
+            found = _known[key] = Discovery(sentinel, service, loop)
+            if loops and loop not in loops and all(other.is_closed() for other in loops):
+                # redis-py would ask on connections of those loops.
+                for client in found.sentinels:
+                    with suppress(AttributeError):  # it is no real one
+                        client.connection_pool.reset()
     return found

@@ -18,6 +18,7 @@ from redis.asyncio.sentinel import (
     SlaveNotFoundError,
 )
 
+from aiopool._limits import flag
 from aiopool.redis._managed import Managed
 from aiopool.redis._options import checked_class
 from aiopool.redis._pool import RedisPool
@@ -92,9 +93,7 @@ class SentinelPool(RedisPool):
             ("fall_back_to_master", fall_back_to_master),
             ("ssl", ssl),
         ]:
-            if not isinstance(cast("object", value), bool):
-                msg = f"{name} must be a bool, not {value!r} ({type(value).__name__})"
-                raise TypeError(msg)
+            flag(name, value)
         if "url" in options:
             msg = "SentinelPool takes no url: Sentinel says where to connect"
             raise TypeError(msg)
