@@ -914,7 +914,7 @@ async def test_an_error_that_the_pool_has_raised_goes_when_it_was_caught(make):
             ValueError,
             "max_in_flight=0 is out of range: it must be at least 1",
         ),
-        ({"share_scripts": 1}, TypeError, "share_scripts must be a bool, not 1"),
+        ({"share_scripts": 1}, TypeError, "share_scripts must be a bool, not 1 (int)"),
     ],
 )
 def test_an_option_that_cannot_be_is_named_with_what_could(options, error, words):
