@@ -1,9 +1,18 @@
 """A fair asyncio connection pool for Redis that loses nothing and says what is going on."""
 
 from ._connector import Connector
-from ._errors import NotLent, PoolClosed, PoolError, PoolTimeout, TooManyWaiters, WrongLoop
+from ._errors import (
+    NotLent,
+    PoolClosed,
+    PoolDeadlock,
+    PoolError,
+    PoolTimeout,
+    TooManyWaiters,
+    WrongLoop,
+)
+from ._events import Listener
 from ._pool import Pool
-from ._stats import Holder, Stats
+from ._stats import Holder, Stats, Waiting
 from .redis._cluster._client import RedisCluster
 from .redis._pipelined import PipelinedRedis
 from .redis._pool import RedisPool
@@ -12,10 +21,12 @@ from .redis._sentinel._pool import SentinelPool
 __all__ = [
     "Connector",
     "Holder",
+    "Listener",
     "NotLent",
     "PipelinedRedis",
     "Pool",
     "PoolClosed",
+    "PoolDeadlock",
     "PoolError",
     "PoolTimeout",
     "RedisCluster",
@@ -23,5 +34,6 @@ __all__ = [
     "SentinelPool",
     "Stats",
     "TooManyWaiters",
+    "Waiting",
     "WrongLoop",
 ]

@@ -2,6 +2,8 @@
 
 from copy import copy
 
+from ._stats import Holder, Stats
+
 
 class PoolError(Exception):
     """The base of all errors that a pool raises itself (a failed connect raises its own)."""
@@ -11,12 +13,55 @@ class PoolClosed(PoolError):
     """The pool was closed with `aclose()`; `open()` would start it again."""
 
 
-class PoolTimeout(PoolError, TimeoutError):
+class Exhausted(PoolError):
+    """There was no connection for a caller. Says why, in one line; `report()` is the whole picture.
+
+    What it knows is set by the pool that raises it.
+    """
+
+    pool: str
+    """The pool's kind and name."""
+    stats: Stats
+    """What was where when it was raised."""
+    holders: list[Holder]
+    """Who had the lent connections, the longest lent first."""
+    waited: float
+    """How many seconds the caller stood in line."""
+    blocked: float
+    """For how many of these seconds the event loop was blocked, so that nobody could give anything back."""
+
+    def report(self) -> str:
+        """Describe the state of the pool at that time, in several lines."""
+        if not hasattr(self, "stats"):  # it was made by hand
+            return str(self)
+        stats = self.stats
+        lines = [
+            f"{type(self).__name__}: {self}",
+            f"pool: {self.pool} ({stats})",
+            f"waited: {self.waited:.3f} s, of which the event loop was blocked for {self.blocked:.3f} s",
+            f"so far: {stats.acquired} acquired, {stats.timed_out} timed out, {stats.rejected} rejected",
+            f"connections: {stats.opened} opened, {stats.open_failed} failed to open, closed {stats.closed}",
+        ]
+        if self.__cause__ is not None:
+            lines.append(f"last failed opening: {type(self.__cause__).__name__}")
+        lines.append(f"lent: {len(self.holders) or 'none'}")
+        for holder in self.holders:
+            ended = ", which has ended" if holder.ended else ""
+            lines.append(f"  {holder.age:.3f} s by task {holder.task!r}{ended}")
+            lines.extend(f"    {line}" for line in holder.stack or ())
+        return "\n".join(lines)
+
+
+class PoolTimeout(Exhausted, TimeoutError):
     """No connection came free in time. `__cause__` is the last failed opening, if any failed."""
 
 
-class TooManyWaiters(PoolError):
-    """`max_waiting` callers wait already; this one was turned away at once."""
+class PoolDeadlock(PoolTimeout):
+    """None can come free: each is held by a task that itself waits for one. The time was not up yet."""
+
+
+class TooManyWaiters(Exhausted):
+    """`max_waiting` callers wait already, or more than can be served in time; turned away at once."""
 
 
 class NotLent(PoolError, ValueError):

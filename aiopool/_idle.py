@@ -2,11 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
+from types import CodeType
 from typing import Generic, Protocol
 
 from ._connector import C
+
+# Calls, the innermost first, each a function and a line.
+Stack = list[tuple[CodeType, int]]
 
 
 class Named(Protocol):
@@ -34,8 +38,8 @@ class Entry(Generic[C]):
         "key",
         "lent_at",
         "opened_at",
+        "stack",
         "task",
-        "where",
     )
 
     def __init__(self, conn: C, opened_at: float, expires: float) -> None:
@@ -50,7 +54,7 @@ class Entry(Generic[C]):
         self.lent_at = 0.0
         self.checked_at = 0.0
         self.task: Named | None = None  # who has it
-        self.where: str | None = None
+        self.stack: Stack | None = None  # of its acquisition, if that is looked at
 
     def condemn(self, reason: str) -> None:
         """Have it closed at the next chance, wherever it is now."""
@@ -85,9 +89,16 @@ class IdleQueue(asyncio.LifoQueue[Entry[C]]):
         """Take the entry at the bottom, which has been idle the longest."""
         return self._queue.popleft()
 
-    def remove(self, entry: Entry[C]) -> None:
-        """Take this entry, wherever it stands."""
-        self._queue.remove(entry)
+    def take(self, which: Callable[[Entry[C]], bool]) -> list[Entry[C]]:
+        """Take those of which this is true, the longest idle first."""
+        taken: list[Entry[C]] = []
+        left: list[Entry[C]] = []
+        for entry in self._queue:
+            (taken if which(entry) else left).append(entry)
+        if taken:
+            self._queue.clear()
+            self._queue.extend(left)
+        return taken
 
     def __iter__(self) -> Iterator[Entry[C]]:
         """Go through all entries, the longest idle first, taking none."""

@@ -72,6 +72,8 @@ class Limits:
     check_after: float | None
     max_opening: int
     leak_after: float | None
+    reclaim: bool
+    shed: bool
 
     def __post_init__(self) -> None:
         """Check everything, here and so for `dataclasses.replace` too."""
@@ -85,6 +87,10 @@ class Limits:
         seconds("check_after", self.check_after)
         whole("max_opening", self.max_opening, 1)
         seconds("leak_after", self.leak_after, positive=True)
+        if flag("reclaim", self.reclaim) and self.leak_after is None:
+            msg = "reclaim=True needs leak_after: only what is looked after can be reclaimed"
+            raise ValueError(msg)
+        flag("shed", self.shed)
 
     @property
     def fresh_for(self) -> float:

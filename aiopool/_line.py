@@ -12,10 +12,16 @@ from typing import Generic
 from ._alarm import Alarm, weakly
 from ._connector import C
 from ._errors import likeness
-from ._idle import Entry
+from ._idle import Entry, Named
+from ._stats import Totals, Waiting, name_of
 
 # A place in the line. Its result is the entry handed over, or None when its time was up.
 Waiter = asyncio.Future[Entry[C] | None]
+
+# While somebody waits who will be told why, the timer goes off so often. If it is late, the event loop
+# was blocked: nobody could give anything back, however large the pool.
+BEAT = 0.125
+LATE = 0.05  # less is a loop that has work to do
 
 
 class Line(Generic[C]):
@@ -29,12 +35,24 @@ class Line(Generic[C]):
     the line itself is the list of them; the few that come earlier than one before them have a heap.
     """
 
-    __slots__ = ("__weakref__", "_alarm", "_early", "_latest", "_loop", "_ticket", "waiters")
+    __slots__ = (
+        "__weakref__",
+        "_alarm",
+        "_due",
+        "_early",
+        "_latest",
+        "_loop",
+        "_ticket",
+        "_totals",
+        "waiters",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, totals: Totals) -> None:
         self._loop = loop
-        # Each with the latest deadline of those up to it, so that these never decrease.
-        self.waiters: OrderedDict[Waiter[C], float] = OrderedDict()
+        self._totals = totals
+        # Each with the latest deadline of those up to it, so that these never decrease; who it is, and
+        # since when.
+        self.waiters: OrderedDict[Waiter[C], tuple[float, Named | None, float]] = OrderedDict()
         self._latest = -inf
         # (deadline, ticket, waiter) of those whose deadline is before `_latest`; may hold some that
         # have left, until their deadline or until they are the majority. Tickets keep the heap from
@@ -44,10 +62,19 @@ class Line(Generic[C]):
         # It keeps alive who waits, even a task that nobody else has a reference to; but not what
         # those who have left were handed, and with it the pool.
         self._alarm = Alarm(loop, partial(_ring, weakly(self._expire), self.waiters))
+        self._due = inf  # when it is to go off
 
     def __len__(self) -> int:
         """How many are in it."""
         return len(self.waiters)
+
+    def who_waits(self, now: float) -> list[Waiting]:
+        """List who is in it, in the order of arrival."""
+        return [
+            Waiting(name_of(who), since, now - since)
+            for waiter, (_, who, since) in list(self.waiters.items())
+            if not waiter.done()
+        ]
 
     def outnumbers(self, others: int) -> bool:
         """Whether more than so many wait. Takes no longer than to count to that number."""
@@ -56,7 +83,7 @@ class Line(Generic[C]):
         waiting = (waiter for waiter in self.waiters if not waiter.done())
         return next(islice(waiting, others, None), None) is not None
 
-    def join(self, deadline: float) -> Waiter[C]:
+    def join(self, deadline: float, who: Named | None, now: float) -> Waiter[C]:
         """Go to the end of the line."""
         waiter: Waiter[C] = asyncio.Future(loop=self._loop)
         waiters = self.waiters
@@ -64,10 +91,16 @@ class Line(Generic[C]):
             self._latest = deadline
         else:
             self._come_early(deadline, waiter)
-        waiters[waiter] = self._latest
-        if deadline < self._alarm.when:
-            self._alarm.at(deadline)
+        waiters[waiter] = self._latest, who, now
+        if now + BEAT < self._due or deadline < self._due:
+            self._wake_at(deadline, now)
         return waiter
+
+    def _wake_at(self, deadline: float, now: float) -> None:
+        """Have the alarm go off then or at the next beat, if it is for somebody whose time runs."""
+        if deadline < inf:
+            self._alarm.at(min(deadline, now + BEAT))
+            self._due = self._alarm.when
 
     def _come_early(self, deadline: float, waiter: Waiter[C]) -> None:
         early = self._early
@@ -99,20 +132,24 @@ class Line(Generic[C]):
         self.waiters.clear()
         self._early.clear()
         self._alarm.cancel()
+        self._due = inf
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(likeness(error))
 
     def _expire(self) -> None:
         waiters, early, now = self.waiters, self._early, self._loop.time()
+        if now - self._due > LATE:
+            self._totals.blocked_seconds += now - self._due
+        self._due = inf
         while early and (early[0][0] <= now or early[0][2].done()):
             self._send_away(heappop(early)[2])
-        while waiters and waiters[first := next(iter(waiters))] <= now:
+        while waiters and waiters[first := next(iter(waiters))][0] <= now:
             self._send_away(first)
         if waiters:
-            self._alarm.at(waiters[next(iter(waiters))])
+            self._wake_at(waiters[next(iter(waiters))][0], now)
         if early:
-            self._alarm.at(early[0][0])
+            self._wake_at(early[0][0], now)
 
     def _send_away(self, waiter: Waiter[C]) -> None:
         self.waiters.pop(waiter, None)

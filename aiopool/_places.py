@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import Context
+from dataclasses import dataclass
 from math import inf
 from random import uniform
 from typing import Generic, Protocol
@@ -22,9 +23,11 @@ from weakref import WeakSet
 
 from ._alarm import Alarm, weakly
 from ._connector import C, Connector, cheaper_look
+from ._events import Events
 from ._goals import Goals
 from ._home import Home
 from ._idle import Entry, IdleQueue
+from ._leaks import Leaks
 from ._limits import Limits
 from ._line import Line
 from ._opener import Opener, close_quietly
@@ -37,6 +40,9 @@ logger = logging.getLogger("aiopool")
 
 # Connections that their peer has ended within this time of each other have ended together.
 TOGETHER = 1.0
+
+# So many connections that were closed under their holders may still be released.
+REMEMBERED = 1000
 
 # When there can be no more connections for now, the pool makes do with those it has for half to all of
 # this time, at random, before it tries again. All processes that meet the limit of one server try at
@@ -52,17 +58,24 @@ class Fallible(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Lasting(Generic[C]):
+    """What all lives of a pool have in common."""
+
+    connector: Connector[C]
+    policy: Policy[C]
+    context: Context
+    events: Events
+    totals: Totals
+    severed: dict[int, Entry[C]]
+    """Those that were closed while they were lent, the last of them; by id() of the connection."""
+
+
 class Places(Generic[C]):
     """The places of one pool during one life: from its first use on an event loop to `aclose()`."""
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        connector: Connector[C],
-        limits: Limits,
-        totals: Totals,
-        policy: Policy[C],
-        context: Context,
+        self, loop: asyncio.AbstractEventLoop, limits: Limits, lasting: Lasting[C]
     ) -> None:
         self.home = home = Home(loop)
         self.loop = loop
@@ -73,14 +86,19 @@ class Places(Generic[C]):
         self.idle: IdleQueue[C] = IdleQueue()
         self._idle_entries = self.idle.entries
         self.lent: dict[int, Entry[C]] = {}  # by id() of the connection, which need not be hashable
-        self.line: Line[C] = Line(loop)
-        self.opener = Opener(loop, connector, self.permits, self, limits, context)
-        self._connector = connector
+        self.line: Line[C] = Line(loop, lasting.totals)
+        self._connector = connector = lasting.connector
+        self.opener = Opener(loop, connector, self.permits, self, limits, lasting.context)
         self._is_usable = connector.is_usable
         self._is_clean = cheaper_look(connector)
-        self._totals = totals
-        self._policy = policy
-        self.listener = policy.listener()
+        self._totals = lasting.totals
+        self._policy = lasting.policy
+        self.events = lasting.events
+        self._severed = lasting.severed
+        self.leaks: Leaks[C] | None = None
+        if limits.leak_after is not None:
+            self.leaks = Leaks(loop, self, self.events, limits.leak_after, limits.reclaim)
+            self.events.add(self.leaks)
         self._fresh_for = limits.fresh_for
         self._reaper = Reaper(loop, self, inf if limits.max_idle is None else limits.max_idle)
         self._goals = Goals(loop)
@@ -162,9 +180,10 @@ class Places(Generic[C]):
     def take_back(self, conn: C) -> bool:
         """Have a connection given back; false if it is not lent."""
         if (entry := self.lent.pop(id(conn), None)) is None:
-            return False
+            return self._severed.pop(id(conn), None) is not None
         now = self.time()
-        self._totals.use_seconds += now - entry.lent_at
+        used = now - entry.lent_at
+        self._totals.use_seconds += used
         entry.task = None
         permits, waiters = self.permits, self.line.waiters
         look = self._is_usable if waiters else self._is_clean
@@ -185,8 +204,8 @@ class Places(Generic[C]):
             if fresh_until < entry.fresh_until:  # noqa: PLR1730 - min() would take twice as long
                 entry.fresh_until = fresh_until
             self._idle_entries.append(entry)
-        if self.listener is not None:
-            self.listener.moved()
+        if self.events.returned:
+            self.events.tell("returned", conn, used)
         return True
 
     def come_back(self, entry: Entry[C], now: float) -> None:
@@ -237,8 +256,8 @@ class Places(Generic[C]):
             for future in self._all_back:
                 if not future.done():
                     future.set_result(None)
-        if self.listener is not None:
-            self.listener.closed()
+        if self.events.closed:
+            self.events.tell("closed", entry.conn, reason)
 
     def _close_faulty(self, entry: Entry[C], now: float, *, idle: bool) -> None:
         """Close an entry that is of no use; if its peer has ended it, see to others of its age.
@@ -319,13 +338,15 @@ class Places(Generic[C]):
         if not self.idle.empty():
             self._reaper.expect(next(iter(self.idle)))  # the longest idle may be one too many now
         self._settle_goals()
-        if self.listener is not None:
-            self.listener.opened(took)
+        if self.events.opened:
+            self.events.tell("opened", conn, took)
         return True
 
     def open_failed(self, error: Exception, failures: int) -> None:
         """Tell the callers, if trying again is no use and no other connection could serve them."""
         self._totals.open_failed += 1
+        if self.events.open_failed:
+            self.events.tell("open_failed", error, failures)
         lost = sum(not self._policy.may_come_back(e.conn) for e in self.lent.values())
         if self.existing > lost and self._policy.says_full(error) and not self._goals:
             self.permits.total = min(self.permits.taken, self.limits.max_size)
@@ -344,17 +365,14 @@ class Places(Generic[C]):
         """Give a connection that proved good to the head of the line."""
         entry.opened_at = entry.checked_at  # as good as new, and of no generation that has ended
         self.come_back(entry, self.loop.time())
-        if self.listener is not None:
-            self.listener.moved()
+        if self.events.checked:
+            self.events.tell("checked", entry.conn)
 
     def check_failed(self, entry: Entry[C]) -> None:
         """Close it, and those idle for longer than it too: what befell it has befallen them."""
         self.close(entry, "pool_closed" if self.closing else "check_failed")
         now = self.loop.time()
-        for other in list(self.idle):
-            if now >= other.fresh_until:
-                self.idle.remove(other)
-                self.close(other, "check_failed")
+        self._close_idle("check_failed", lambda other: now >= other.fresh_until)
         self.stir()
 
     # ---- what is done to all -----------------------------------------------------------------
@@ -383,14 +401,12 @@ class Places(Generic[C]):
                 entry.condemn(reason)
         self._close_idle(reason, lambda entry: only(entry.conn))
         self.stir()
+        if reason == "drained" and self.events.drained:
+            self.events.tell("drained")
 
     def _close_idle(self, reason: str, which: Callable[[Entry[C]], bool]) -> None:
-        for _ in range(self.idle.qsize()):
-            entry = self.idle.oldest_nowait()
-            if which(entry):
-                self.close(entry, reason)
-            else:
-                self.idle.put_nowait(entry)
+        for entry in self.idle.take(which):
+            self.close(entry, reason)
 
     def recheck(self) -> None:
         """Have all checked before they are lent again: the idle now, the others on their return."""
@@ -420,6 +436,7 @@ class Places(Generic[C]):
         self.send_away(error)
         self._settle_goals(error)
         self._reaper.stop()
+        self._ignore_leaks()
         self._lowered.cancel()
         self.opener.stop()
         self.drain("pool_closed")
@@ -434,16 +451,40 @@ class Places(Generic[C]):
             finally:
                 self._all_back.discard(future)
 
-    def sever(self) -> dict[int, Entry[C]]:
+    def sever(self) -> None:
         """Close what is lent still; its holders may release it later all the same."""
         severed = self.lent.copy()
         self.lent.clear()
         for entry in severed.values():
+            self._remember(entry)
             self.close(entry, "pool_closed")
-        return severed
+
+    def reclaim(self, entry: Entry[C]) -> None:
+        """Close a lent connection that nobody will give back."""
+        if self.lent.pop(entry.key, None) is not None:
+            self._remember(entry)
+            self.close(entry, "reclaimed")
+            self.stir()
+
+    def _ignore_leaks(self) -> None:
+        if self.leaks is not None:
+            self.leaks.stop()
+            self.events.remove(self.leaks)
+            self.leaks = None
+
+    def _remember(self, entry: Entry[C]) -> None:
+        """Take no offence, should it be released."""
+        self._severed[entry.key] = entry
+        if len(self._severed) > REMEMBERED:
+            del self._severed[next(iter(self._severed))]
+
+    def is_kept(self, conn: C) -> bool:
+        """Whether its holder keeps this connection on purpose."""
+        return self._policy.is_kept(conn)
 
     def bury(self) -> None:
         """Close everything after the death of the loop: no task and no timer of it runs any more."""
+        self._ignore_leaks()
         if self.home.keep_for_ever(self):
             return
         self.closing = True

@@ -1,10 +1,11 @@
 """What a pool that stands behind another library's interface decides, or tells, in its own way."""
 
 from errno import EMFILE, ENFILE
-from typing import Generic, Protocol
+from typing import Generic
 
 from ._connector import C
-from ._errors import PoolClosed, PoolTimeout, TooManyWaiters
+from ._errors import PoolClosed, PoolDeadlock, PoolTimeout, TooManyWaiters
+from ._events import Events
 
 # While nothing else could serve the line, so many failed openings in a row are tried again before the
 # callers are told. As many as by redis-py's default retry, which makes 2 to 4.3 s of trying.
@@ -14,30 +15,6 @@ PATIENCE = 10
 LOST = "lost"
 
 
-class Listener(Protocol):
-    """Hears what happens to connections, each time after it has happened. Must not raise."""
-
-    def acquired(self, waited: float, /) -> None:
-        """Hear that a caller has got one, after so many seconds."""
-        ...
-
-    def moved(self) -> None:
-        """Hear that one came back, from its holder or from a check."""
-        ...
-
-    def opened(self, took: float, /) -> None:
-        """Hear that one was opened, in so many seconds."""
-        ...
-
-    def closed(self) -> None:
-        """Hear that one was closed."""
-        ...
-
-    def timed_out(self) -> None:
-        """Hear that a caller has waited in vain."""
-        ...
-
-
 class Policy(Generic[C]):
     """The policy of a plain pool."""
 
@@ -45,6 +22,7 @@ class Policy(Generic[C]):
     # Raised at the source in these classes, so that they can be another library's errors as well.
     closed_error: type[PoolClosed] = PoolClosed
     timeout_error: type[PoolTimeout] = PoolTimeout
+    deadlock_error: type[PoolDeadlock] = PoolDeadlock
     rejected_error: type[TooManyWaiters] = TooManyWaiters
     # That of an opening which has none of its own.
     aborted_error: type[Exception] = ConnectionAbortedError
@@ -61,6 +39,10 @@ class Policy(Generic[C]):
         """Whether a lent connection may serve the next caller, as far as can be seen from outside."""
         return True
 
+    def is_kept(self, conn: C, /) -> bool:  # noqa: ARG002 - for others to look at
+        """Whether a lent connection is one that its holder keeps on purpose, which is no leak."""
+        return False
+
     def name_error(self, error: Exception) -> str:
         """Say what an opening raised. In full only if it is the network's, which knows no secrets."""
         network = isinstance(error, OSError)
@@ -70,6 +52,5 @@ class Policy(Generic[C]):
         """Say why a connection is of no use any more, in a word for `Stats.closed`."""
         return LOST if idle else "unusable"  # nobody but its peer had to do with an idle one
 
-    def listener(self) -> Listener | None:
-        """Give who listens, asked when a life on an event loop begins."""
-        return None
+    def attend(self, events: Events) -> None:
+        """Have whoever else is to listen put on, or off again; asked when a life on an event loop begins."""

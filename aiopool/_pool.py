@@ -1,24 +1,30 @@
 """The pool: what users call, and its lives on one event loop after the other."""
 
-from asyncio import AbstractEventLoop, Future, get_running_loop
+import warnings
+from asyncio import AbstractEventLoop, Future, Task, get_running_loop
+from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import replace
 from math import inf
 from types import EllipsisType
-from typing import Generic, NoReturn, Self
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from ._connector import C, Connector, checked
-from ._errors import NotLent, PoolClosed, WrongLoop
+from ._deadlock import stuck
+from ._errors import Exhausted, NotLent, PoolClosed, PoolTimeout, WrongLoop
+from ._events import Events, Listener
+from ._events import checked as listening
 from ._home import current_task, whereabouts
 from ._idle import Entry
 from ._lending import Lending
 from ._limits import Limits, seconds, text, whole
-from ._places import Places
+from ._load import Load
+from ._log import Log
+from ._places import Lasting, Places
 from ._policy import Policy
-from ._stats import Holder, Stats, Totals, caller, holders
+from ._stats import Holder, Stats, Totals, Waiting, caller, holders
 
-# So many connections that were closed under their holders may still be released.
-REMEMBERED = 1000
+E = TypeVar("E", bound=Exhausted)
 
 
 class Pool(Generic[C]):
@@ -37,6 +43,8 @@ class Pool(Generic[C]):
         check_after: float | None = 30.0,
         max_opening: int = 4,
         leak_after: float | None = None,
+        reclaim: bool = False,
+        shed: bool = False,
         name: str | None = None,
     ) -> None:
         """Make a pool. No event loop need run yet, and nothing is opened before the first use.
@@ -56,8 +64,14 @@ class Pool(Generic[C]):
             check_after: A connection that was idle for so long gets a `Connector.check` before it
                 is lent. None: never.
             max_opening: How many openings may be under way at once.
-            leak_after: If set, `holders()` tells where each connection was acquired. (That costs a
-                look at the call stack at every lending.)
+            leak_after: If set, a connection that is lent for longer is told of once, and so is one
+                lent to a task that has ended, at once; in the log and to listeners, with the calls that
+                have led to its acquisition. `holders()` and errors tell these too. (That costs a look at
+                the call stack at every lending.)
+            reclaim: Whether a connection lent to a task that has ended is closed, so that another takes
+                its place. Needs `leak_after`.
+            shed: Whether callers who would have to wait for longer than their `timeout`, by how many
+                wait before them and how long connections are used of late, get `TooManyWaiters` at once.
             name: Shown in `repr` and error messages.
 
         Raises:
@@ -75,20 +89,31 @@ class Pool(Generic[C]):
             check_after=check_after,
             max_opening=max_opening,
             leak_after=leak_after,
+            reclaim=reclaim,
+            shed=shed,
         )
         self.name = text("name", name)
         self._policy: Policy[C] = Policy()
         self._connector = checked(connector)
         self._totals = Totals()
         self._context = copy_context()
+        self._made_at = caller()
+        self._events = Events(self)
+        self._events.add(Log())
+        self._load: Load | None = None
+        if shed:
+            self._load = Load()
+            self._events.add(self._load)
         self._places: Places[C] | None = None  # of the present or, once closed, the last life
         self._serving: Places[C] | None = None  # the same, unless closed
         self._closed = False
-        self._severed: dict[int, Entry[C]] = {}  # closed by aclose() while lent
+        self._severed: dict[int, Entry[C]] = {}  # closed while lent
 
     # ---- lending -----------------------------------------------------------------------------
 
-    async def acquire(self, *, timeout: float | EllipsisType | None = ...) -> C:
+    async def acquire(  # noqa: C901, PLR0912 - a coroutine to wait in would double the cost of waiting
+        self, *, timeout: float | EllipsisType | None = ...
+    ) -> C:
         """Lend a connection; give it back with `release()`.
 
         Suspends only if none is idle and usable, and then only to wait in the line.
@@ -99,7 +124,10 @@ class Pool(Generic[C]):
 
         Raises:
             PoolTimeout: None came free in time.
-            TooManyWaiters: `max_waiting` callers wait already.
+            PoolDeadlock: None can: all are lent to tasks that wait for one themselves, this one included.
+                It is a `PoolTimeout`, before the time is up.
+            TooManyWaiters: `max_waiting` callers wait already or, with `shed`, too many to be served in
+                time.
             PoolClosed: The pool was closed, before or while waiting.
             WrongLoop: The pool is in use on another event loop.
             Exception: What `Connector.open` raised, if openings go on failing and there is no other
@@ -121,10 +149,20 @@ class Pool(Generic[C]):
         if entry is None:
             if timeout is ...:
                 timeout = self._limits.timeout
-            if self._limits.max_waiting is not None and places.crowded:
-                self._turn_away()
-            waiter = places.line.join(inf if timeout is None else now + timeout)
+            if self._limits.max_waiting is not None or self._load is not None:
+                self._pass_the_door(places, timeout)
+            line, blocked = places.line, self._totals.blocked_seconds
+            waiter = line.join(inf if timeout is None else now + timeout, task, now)
+            if places.events.waiting:
+                places.events.tell("waiting")
             places.stir()
+            # Nearly always the first belongs to somebody who does not wait. (See `_deadlock.waits`.)
+            for held in places.lent.values():
+                who: Any = held.task
+                if who is not task and getattr(who, "_fut_waiter", None) not in line.waiters:
+                    break
+            else:
+                self._refuse_deadlock(places, waiter, task)
             try:
                 entry = await waiter
             except BaseException:
@@ -133,20 +171,54 @@ class Pool(Generic[C]):
             finally:
                 self._totals.wait_seconds += places.time() - now
             if entry is None:
-                self._count_timed_out(places)
-                raise self._timeout_error(places, f"no connection within {timeout:g} s")
+                what = f"no connection within {timeout:g} s"
+                blocked = self._totals.blocked_seconds - blocked
+                made, waited = self._policy.timeout_error, places.time() - now
+                error = self._timeout_error(made, what, waited, blocked)
+                self._count_timed_out(error)
+                raise error
         entry.task = task
-        if self._limits.leak_after is not None:
-            entry.where = caller()
+        if places.leaks is not None:
+            places.leaks.watch(entry)
         self._totals.acquired += 1
-        if places.listener is not None:
-            places.listener.acquired(places.time() - now)
+        if places.events.lent:
+            places.events.tell("lent", entry.conn, places.time() - now)
         return entry.conn
 
-    def _turn_away(self) -> NoReturn:
+    def _pass_the_door(self, places: Places[C], timeout: float | None) -> None:
+        """Turn the caller away, if too many wait already."""
+        if places.crowded:
+            what = f"max_waiting={self._limits.max_waiting} callers wait already"
+        elif self._load is None or timeout is None:
+            return
+        else:
+            size = places.permits.total
+            expected = self._load.wait(max(0, len(places.line) - size + len(places.lent)), size)
+            if expected <= timeout:
+                return
+            what = (
+                f"a wait of {expected:.3g} s is expected, longer than the timeout of {timeout:g} s"
+            )
         self._totals.rejected += 1
-        msg = self._explain(f"max_waiting={self._limits.max_waiting} callers wait already")
-        raise self._policy.rejected_error(msg)
+        error = self._explained(self._policy.rejected_error, what)
+        if self._events.rejected:
+            self._events.tell("rejected", error)
+        raise error
+
+    def _refuse_deadlock(
+        self, places: Places[C], waiter: "Future[Entry[C] | None]", task: "Task[Any] | None"
+    ) -> None:
+        """Send the caller away, if nobody can give a connection back but those who wait for one."""
+        if len(places.lent) < self._limits.max_size:
+            return  # there may be others
+        names = stuck(places.lent.values(), places.line.waiters, task, places.loop)
+        if names is None:
+            return
+        self._leave_the_line(places, waiter)
+        what = f"deadlock: all connections are lent to tasks that wait for one themselves: {names}"
+        error = self._timeout_error(self._policy.deadlock_error, what, 0.0, 0.0)
+        self._count_timed_out(error)
+        raise error
 
     def _leave_the_line(self, places: Places[C], waiter: "Future[Entry[C] | None]") -> None:
         # Handed over and cancelled in the same tick: it goes on to the next. (Not if this is the end
@@ -154,18 +226,18 @@ class Pool(Generic[C]):
         if (handed := places.line.leave(waiter)) is not None and places.home.alive:
             places.take_back(handed.conn)
 
-    def _count_timed_out(self, places: Places[C]) -> None:
+    def _count_timed_out(self, error: PoolTimeout) -> None:
         self._totals.timed_out += 1
-        if places.listener is not None:
-            places.listener.timed_out()
+        if self._events.timed_out:
+            self._events.tell("timed_out", error)
 
-    def _timeout_error(self, places: Places[C], what: str) -> Exception:
-        msg = self._explain(what)
-        if (error := places.opener.last_error) is not None:
-            msg += f"; the last opening failed: {self._policy.name_error(error)}"
-        made = self._policy.timeout_error(msg)
-        made.__cause__ = error
-        return made
+    def _timeout_error(
+        self, made: type[PoolTimeout], what: str, waited: float, blocked: float
+    ) -> PoolTimeout:
+        """Make the error of who has waited for so long, while the loop was blocked for so long."""
+        error = self._explained(made, what, waited, blocked)
+        error.__cause__ = self._last_error
+        return error
 
     async def release(self, conn: C) -> None:
         """Give a connection back. Never suspends, so no cancellation can interrupt it.
@@ -182,7 +254,7 @@ class Pool(Generic[C]):
             or current_task(places.loop) is None
         ) and (places is None or places.loop is not get_running_loop()):
             self._refuse(conn)
-        if not places.take_back(conn) and self._severed.pop(id(conn), None) is None:
+        if not places.take_back(conn):
             self._refuse(conn)
 
     def _refuse(self, conn: C) -> NoReturn:
@@ -266,7 +338,7 @@ class Pool(Generic[C]):
         if places is not None:
             places.begin_closing(self._policy.closed_error(f"{self!r} was closed"))
             await places.all_back(timeout)
-            self._severed = dict([*self._severed.items(), *places.sever().items()][-REMEMBERED:])
+            places.sever()
             await places.opener.ended()
 
     async def __aenter__(self) -> Self:
@@ -335,9 +407,16 @@ class Pool(Generic[C]):
     def _begin(self, loop: AbstractEventLoop) -> Places[C]:
         if self._places is not None:
             self._leave(self._places)
-        self._places = self._serving = Places(
-            loop, self._connector, self._limits, self._totals, self._policy, self._context
+        self._policy.attend(self._events)
+        lasting = Lasting(
+            self._connector,
+            self._policy,
+            self._context,
+            self._events,
+            self._totals,
+            self._severed,
         )
+        self._places = self._serving = Places(loop, self._limits, lasting)
         return self._places
 
     def _leave(self, places: Places[C]) -> None:
@@ -375,6 +454,7 @@ class Pool(Generic[C]):
             wait_seconds=totals.wait_seconds,
             use_seconds=totals.use_seconds,
             open_seconds=totals.open_seconds,
+            blocked_seconds=totals.blocked_seconds,
         )
 
     def holders(self) -> list[Holder]:
@@ -382,14 +462,67 @@ class Pool(Generic[C]):
         places = self._places
         return [] if places is None else holders(places.lent.values(), places.time())
 
+    def waiters(self) -> list[Waiting]:
+        """Say who waits in line, in the order of arrival."""
+        places = self._places
+        return [] if places is None else places.line.who_waits(places.time())
+
+    @property
+    def last_error(self) -> str | None:
+        """What the last opening failed with, in words that know no secrets; None once one succeeds."""
+        error = self._last_error
+        return None if error is None else self._policy.name_error(error)
+
+    @property
+    def _last_error(self) -> Exception | None:
+        return None if self._places is None else self._places.opener.last_error
+
+    def on(self, listener: Listener) -> Callable[[], None]:
+        """Have a listener told what happens here from now on.
+
+        Returns:
+            A function that ends that.
+
+        Raises:
+            TypeError: It is not a `Listener`.
+
+        """
+        return self._events.add(listening(listener))
+
+    def __del__(self) -> None:
+        """Warn, if it was dropped while it was open."""
+        places: Places[C] | None = getattr(self, "_places", None)  # there may be none yet
+        if places is not None and not places.closing and places.permits.taken and places.home.alive:
+            msg = f"{self!r} was dropped without aclose(); it was made at {self._made_at}"
+            warnings.warn(msg, ResourceWarning, source=self, stacklevel=2)
+
     def __repr__(self) -> str:
         """Show the state, and nothing of the connector, which may know secrets."""
-        name = "" if self.name is None else f" {self.name!r}"
-        return f"<{self._policy.kind}{name}{' closed' if self._closed else ''} ({self.stats()})>"
+        return f"<{self._called}{' closed' if self._closed else ''} ({self.stats()})>"
 
-    def _explain(self, what: str) -> str:
-        """Add what a puzzled operator would ask next."""
-        longest = ""
-        if holders := self.holders():
-            longest = f"; longest lent {holders[0].age:.1f} s by task {holders[0].task!r}"
-        return f"{what} ({self.stats()}{longest})"
+    @property
+    def _called(self) -> str:
+        return self._policy.kind if self.name is None else f"{self._policy.kind} {self.name!r}"
+
+    def _explained(self, made: type[E], what: str, waited: float = 0.0, blocked: float = 0.0) -> E:
+        """Make an error that adds what a puzzled operator would ask next."""
+        stats, holders = self.stats(), self.holders()
+        parts = [f"{what} ({stats}"]
+        if holders:
+            longest = holders[0]
+            parts.append(f"; longest lent {longest.age:.1f} s by task {longest.task!r}")
+            if longest.where is not None:
+                parts.append(f" at {longest.where}")
+            if ended := sum(holder.ended for holder in holders):
+                parts.append(f"; {ended} lent to tasks that have ended")
+        parts.append(")")
+        if blocked:
+            parts.append(
+                f"; for {blocked:.1f} s of that the event loop was blocked, so nobody could release"
+            )
+        if self.last_error is not None:
+            parts.append(f"; the last opening failed: {self.last_error}")
+        error = made("".join(parts))
+        error.pool, error.stats, error.holders = self._called, stats, holders
+        error.waited, error.blocked = waited, blocked
+        return error

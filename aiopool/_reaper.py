@@ -62,13 +62,15 @@ class Reaper(Generic[C]):
     def reap(self) -> None:
         """Close what is due, the longest idle first, and sleep until the next is."""
         now, owner, idle = self._loop.time(), self._owner, self._owner.idle
-        for entry in list(idle):
+        spare = owner.spare
+        reasons: dict[Entry[C], str] = {}
+        for entry in idle:
             if entry.expires <= now:
-                idle.remove(entry)
-                owner.close(entry, entry.doom)
-            elif entry.idle_since + self._max_idle <= now and owner.spare > 0:
-                idle.remove(entry)
-                owner.close(entry, "max_idle")
+                reasons[entry] = entry.doom
+            elif entry.idle_since + self._max_idle <= now and spare > len(reasons):
+                reasons[entry] = "max_idle"
+        for entry in idle.take(reasons.__contains__):
+            owner.close(entry, reasons[entry])
         owner.stir()
         due = [entry.expires for entry in owner.entries() if entry.expires > now]
         if owner.spare > 0:

@@ -1,13 +1,15 @@
 """What a pool tells about itself: frozen pictures, computed from its state when asked."""
 
+from asyncio import Task
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from inspect import currentframe
-from types import FrameType
+from types import CodeType, FrameType
+from typing import Any
 
 from ._connector import C
-from ._idle import Entry
+from ._idle import Entry, Named, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,17 @@ class Stats:
     closed: Mapping[str, int]
     """Connections closed, by reason: `max_idle`, `max_lifetime`, `lost` (ended by the peer, or idle when
     others of its age were), `unusable` (ended on this side), `dirty` (Redis: given back with replies
-    unread or its state changed), `check_failed`, `drained`, `resized`, `pool_closed`."""
+    unread or its state changed), `check_failed`, `drained`, `resized`, `reclaimed` (from
+    a task that has ended), `pool_closed`."""
     wait_seconds: float
     """Time that `acquire()` calls spent in the line, whatever became of them."""
     use_seconds: float
     """Time that connections were lent, of those that came back."""
     open_seconds: float
     """Time that successful openings took."""
+    blocked_seconds: float
+    """Time that the event loop was blocked while callers were in line, in stretches of 0.05 s or more: by
+    code that computes, or waits without `await`."""
 
     def __str__(self) -> str:
         """Give the gauges, in the words of `PoolTimeout`."""
@@ -86,6 +92,22 @@ class Holder:
     """For how many seconds it has been lent."""
     where: str | None
     """`file:line in function`, known only if `leak_after` is set."""
+    stack: tuple[str, ...] | None
+    """The calls that led there, the innermost first, each like `where`; known likewise."""
+    ended: bool
+    """Whether that task has ended, so that it will not give the connection back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One caller in line."""
+
+    task: str
+    """Name of the task that waits."""
+    since: float
+    """When it joined the line, on the clock of the event loop."""
+    age: float
+    """For how many seconds it has been waiting."""
 
 
 @dataclass(slots=True)
@@ -101,28 +123,63 @@ class Totals:
     wait_seconds: float = 0.0
     use_seconds: float = 0.0
     open_seconds: float = 0.0
+    blocked_seconds: float = 0.0
 
 
 def holders(entries: Iterable[Entry[C]], now: float) -> list[Holder]:
     """Say who has these connections, the longest lent first."""
-    return [
-        Holder(
-            conn=entry.conn,
-            task="(being handed over)" if entry.task is None else entry.task.get_name(),
-            since=entry.lent_at,
-            age=now - entry.lent_at,
-            where=entry.where,
-        )
-        for entry in sorted(entries, key=lambda entry: entry.lent_at)
-    ]
+    return [holder(entry, now) for entry in sorted(entries, key=lambda entry: entry.lent_at)]
 
 
-def caller() -> str | None:
-    """Find the place in the user's code that led here: the first outside the two libraries."""
+def holder(entry: Entry[C], now: float) -> Holder:
+    """Say who has this connection."""
+    known = entry.stack is not None and entry.task is not None  # else it is the last holder's
+    stack = tuple(map(_words, entry.stack or ())) if known else None
+    return Holder(
+        conn=entry.conn,
+        task=name_of(entry.task),
+        since=entry.lent_at,
+        age=now - entry.lent_at,
+        where=stack[0] if stack else None,
+        stack=stack,
+        ended=(task := task_of(entry)) is not None and task.done(),
+    )
+
+
+def task_of(entry: Entry[C]) -> "Task[Any] | None":
+    """Give the task that has this connection, if it is one that has it."""
+    who: Any = entry.task
+    return None if not isinstance(entry.task, Task) else who
+
+
+def name_of(task: Named | None) -> str:
+    """Name who has a connection, or waits for one."""
+    return "(being handed over)" if task is None else task.get_name()
+
+
+def stack_of_the_caller() -> Stack:
+    """List the calls in the user's code that led here, the innermost first.
+
+    That begins outside of the two libraries, and ends where the event loop began the task.
+    """
+    calls: Stack = []
     frame: FrameType | None = currentframe()
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in {"aiopool", "redis"}:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        if package == "asyncio" and calls:
+            break
+        if calls or package not in {"aiopool", "redis"}:
+            calls.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back
-    return None
+    return calls
+
+
+def caller() -> str | None:
+    """Find the place in the user's code that led here."""
+    stack = stack_of_the_caller()
+    return _words(stack[0]) if stack else None
+
+
+def _words(call: tuple[CodeType, int]) -> str:
+    code, line = call
+    return f"{code.co_filename}:{line} in {code.co_name}"

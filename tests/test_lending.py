@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from clock import turns
+from clock import elsewhere, turns
 from fakes import Conn, FakeConnector
 
 from aiopool import NotLent, Pool
@@ -85,12 +85,12 @@ async def test_connection_gives_back_at_the_end_of_the_block_and_after_an_error(
 
 async def test_connection_takes_a_timeout_of_its_own(make_pool):
     pool, _ = make_pool(max_size=1)
-    async with pool.connection():
-        start = asyncio.get_running_loop().time()
-        with pytest.raises(TimeoutError):
-            async with pool.connection(timeout=0.25):
-                raise AssertionError("lent twice")
-        assert asyncio.get_running_loop().time() == start + 0.25
+    await elsewhere(pool.acquire())
+    start = asyncio.get_running_loop().time()
+    with pytest.raises(TimeoutError):
+        async with pool.connection(timeout=0.25):
+            raise AssertionError("lent twice")
+    assert asyncio.get_running_loop().time() == start + 0.25
 
 
 async def test_a_block_can_be_entered_once(make_pool):

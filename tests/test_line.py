@@ -5,7 +5,7 @@ import gc
 from random import Random
 
 import pytest
-from clock import turns
+from clock import elsewhere, turns
 from fakes import FakeConnector, slow
 
 from aiopool import Pool, PoolTimeout
@@ -181,7 +181,7 @@ async def test_a_cancelled_waiter_is_out_of_the_line_when_its_task_has_run(make_
 
 async def test_a_cancelled_waiter_keeps_nobody_out(make_pool):
     pool, _ = make_pool(max_size=1, max_waiting=1)
-    conn = await pool.acquire()
+    conn = await elsewhere(pool.acquire())
     waiters = [asyncio.create_task(pool.acquire())]
     await turns(2)
     waiters[0].cancel()

@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from clock import turns
+from clock import elsewhere, turns
 from fakes import fails, slow
 
 from aiopool import Holder, PoolTimeout
@@ -34,7 +34,7 @@ async def test_totals_count_what_happened(make_pool):
     pool, connector = make_pool(max_size=1)
     connector.opens.next.append(fails())
     connector.opens.usual = slow(0.5)
-    conn = await pool.acquire()
+    conn = await elsewhere(pool.acquire())
     with pytest.raises(PoolTimeout):
         await pool.acquire(timeout=2.0)
     await pool.release(conn)

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from clock import turns
+from clock import elsewhere, turns
 from fakes import never, slow
 
 from aiopool import PoolTimeout, TooManyWaiters
@@ -19,13 +19,13 @@ async def timed(acquiring) -> float:
 
 async def test_the_default_timeout_is_five_seconds_exactly(make_pool):
     pool, _ = make_pool(max_size=1)
-    await pool.acquire()
+    await elsewhere(pool.acquire())
     assert await timed(pool.acquire()) == 5.0
 
 
 async def test_the_timeout_of_the_call_goes_before_that_of_the_pool(make_pool):
     pool, _ = make_pool(max_size=1, timeout=1.0)
-    await pool.acquire()
+    await elsewhere(pool.acquire())
     assert await timed(pool.acquire(timeout=0.25)) == 0.25
     assert await timed(pool.acquire(timeout=3)) == 3.0
     assert await timed(pool.acquire()) == 1.0
@@ -148,7 +148,7 @@ async def test_a_timeout_of_the_wrong_type_is_refused(make_pool, timeout):
 
 async def test_asyncio_timeout_round_acquire_works_and_loses_nothing(make_pool):
     pool, _ = make_pool(max_size=1)
-    conn = await pool.acquire()
+    conn = await elsewhere(pool.acquire())
     with pytest.raises(TimeoutError) as caught:
         async with asyncio.timeout(0.5):
             await pool.acquire()

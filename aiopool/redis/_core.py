@@ -71,8 +71,10 @@ class RedisCore(Pool[Accountable]):
         places.lend(entry, now)
         entry.task = asyncio.current_task()
         self._totals.acquired += 1
-        if places.listener is not None:
-            places.listener.acquired(0.0)
+        if places.leaks is not None:
+            places.leaks.watch(entry)
+        if places.events.lent:
+            places.events.tell("lent", entry.conn, 0.0)
         return entry.conn
 
     # ---- lanes ---------------------------------------------------------------------------------
@@ -95,23 +97,23 @@ class RedisCore(Pool[Accountable]):
             and current_task(places.loop) is not None
         )
 
-    def lent_to_a_lane(self, places: Places[Accountable], waited: float) -> None:
+    def lent_to_a_lane(self, places: Places[Accountable], conn: Accountable, waited: float) -> None:
         """Count a connection that a lane has got, after so many seconds in the line."""
         self._totals.acquired += 1
         self._totals.wait_seconds += waited
-        if places.listener is not None:
-            places.listener.acquired(waited)
+        if places.events.lent:
+            places.events.tell("lent", conn, waited)
 
     def back_from_a_lane(self, places: Places[Accountable], conn: Accountable) -> None:
         """Take back a connection that a lane has had, unless the pool has closed it meanwhile."""
-        if not places.take_back(conn):
-            self._severed.pop(id(conn), None)
+        places.take_back(conn)
 
-    def time_is_up(self, places: Places[Accountable], times: int, what: str) -> Exception:
-        """Make the error of commands that have waited in vain, and count them."""
+    def time_is_up(self, times: int, what: str, waited: float) -> Exception:
+        """Make the error of commands that have waited in vain for so many seconds, and count them."""
+        error = self._timeout_error(self._policy.timeout_error, what, waited, 0.0)
         for _ in range(times):
-            self._count_timed_out(places)
-        return self._timeout_error(places, what)
+            self._count_timed_out(error)
+        return error
 
     def closed_error(self) -> Exception:
         """Make the error of a command that comes too late."""

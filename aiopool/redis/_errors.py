@@ -20,5 +20,9 @@ class PoolTimeout(_Outspoken, MaxConnectionsError, core.PoolTimeout):
     """No connection came free in time. `__cause__` is the last failed opening, if any failed."""
 
 
+class PoolDeadlock(PoolTimeout, core.PoolDeadlock):
+    """None can come free: each is held by a task that itself waits for one. The time was not up yet."""
+
+
 class TooManyWaiters(_Outspoken, MaxConnectionsError, core.TooManyWaiters):
-    """`max_waiting` callers wait already; this one was turned away at once."""
+    """`max_waiting` callers wait already, or more than can be served in time; turned away at once."""

@@ -107,7 +107,6 @@ class Lane:
         if self._wire is not None:
             conn.read_by(self)
         entry.task = self
-        entry.where = None
 
     def get_name(self) -> str:
         """Tell who has the connection, as a task would."""

@@ -75,6 +75,10 @@ class Lanes:
         """How many commands were written and not answered yet."""
         return sum([len(lane.sent) for lane in self._open + self._leaving])
 
+    def get_name(self) -> str:
+        """Say who waits in the pool's line."""
+        return "aiopool-lane"
+
     # ---- what the client asks ----------------------------------------------------------------
 
     def ask(self, command: bytes) -> Reply:
@@ -195,7 +199,9 @@ class Lanes:
         entry = places.lend_idle(now)
         if entry is not None:
             return self._begin(entry, 0.0)
-        self._waiter = places.line.join(inf)
+        self._waiter = places.line.join(inf, self, now)
+        if places.events.waiting:
+            places.events.tell("waiting")
         self._waiter.add_done_callback(partial(self._handed, now), context=self._context)
         places.stir()
         return None
@@ -226,8 +232,8 @@ class Lanes:
 
     def _begin(self, entry: Entry[Accountable], waited: float) -> Lane | None:
         """Make a lane of a connection, at once unless redis-py would check its health first."""
-        self._core.lent_to_a_lane(self.places, waited)
         conn = entry.conn
+        self._core.lent_to_a_lane(self.places, conn, waited)
         if conn.health_check_interval and self._loop.time() > conn.next_health_check:
             self._check = task_of(self._check_health(entry), "aiopool-lane-check", self._context)
             return None
@@ -328,8 +334,8 @@ class Lanes:
         lanes = len(self._open) + len(self._leaving)
         what = f"no room for a command on {lanes} of {self._most} lanes"
         return self._core.time_is_up(
-            self.places,
             times,
             f"{what if lanes else 'no connection for a command'} within {self._patience:g} s,"
             f" {self.in_flight} in flight, {len(self._line)} others waiting",
+            self._patience,
         )

@@ -78,6 +78,11 @@ class Ledger:
         """Whether the next user gets what a new connection would give."""
         return not (self._owed or self._stained or self._in_multi or self._watching)
 
+    @property
+    def stained(self) -> bool:
+        """Whether the session is one that can't be undone: of a subscriber, say."""
+        return self._stained
+
     def stain(self) -> None:
         """Something happened that can't be accounted for."""
         self._stained = True

@@ -8,10 +8,11 @@ from redis.exceptions import AuthenticationError, AuthorizationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from aiopool._policy import LOST, Listener, Policy
+from aiopool._events import Events
+from aiopool._policy import LOST, Policy
 
 from ._connection import Accountable
-from ._errors import PoolClosed, PoolTimeout, TooManyWaiters
+from ._errors import PoolClosed, PoolDeadlock, PoolTimeout, TooManyWaiters
 from ._recorder import Recorder
 
 # No second try mends these.
@@ -23,6 +24,7 @@ class RedisPolicy(Policy[Accountable]):
 
     closed_error = PoolClosed
     timeout_error = PoolTimeout
+    deadlock_error = PoolDeadlock
     rejected_error = TooManyWaiters
     aborted_error = RedisConnectionError
 
@@ -50,6 +52,10 @@ class RedisPolicy(Policy[Accountable]):
         """Not if the peer has closed it: the holder may be a subscriber who keeps it for days."""
         return conn.is_alive()
 
+    def is_kept(self, conn: Accountable, /) -> bool:
+        """Who subscribes, or monitors, needs a connection for as long as that goes on."""
+        return conn.ledger.stained
+
     def name_error(self, error: Exception) -> str:
         """In full also if it is redis-py's word for a network error."""
         network = isinstance(error, (RedisConnectionError, RedisTimeoutError))
@@ -61,9 +67,10 @@ class RedisPolicy(Policy[Accountable]):
             return "dirty"
         return LOST if conn.is_lost() else "unusable"
 
-    def listener(self) -> Listener | None:
+    def attend(self, events: Events) -> None:
         """Record for redis-py's telemetry, if that is on."""
-        return self.recorder if Recorder.enabled() else None
+        if self.recorder is not None:
+            (events.add if Recorder.enabled() else events.remove)(self.recorder)
 
 
 def _causes(error: Exception) -> Iterator[Exception]:

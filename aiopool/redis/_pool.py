@@ -2,7 +2,7 @@
 
 import warnings
 from asyncio import gather
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
@@ -16,9 +16,10 @@ from redis.asyncio.retry import Retry
 from redis.auth.token import TokenInterface
 from redis.driver_info import DriverInfo
 
+from aiopool._events import Listener
 from aiopool._lending import Lending
 from aiopool._limits import text, whole
-from aiopool._stats import Holder, Stats
+from aiopool._stats import Holder, Stats, Waiting
 
 from ._announcing import AnnouncingCore
 from ._client import Client
@@ -68,6 +69,8 @@ class RedisPool(ConnectionPool):
         check_after: float | None = 30.0,
         max_opening: int = 4,
         leak_after: float | None = None,
+        reclaim: bool = False,
+        shed: bool = False,
         name: str | None = None,
         max_connections: int | None = None,
         connection_class: type[AbstractConnection] = Connection,
@@ -88,7 +91,10 @@ class RedisPool(ConnectionPool):
             max_lifetime: Seconds after which a connection is closed, less up to 10 % at random.
             check_after: Seconds of idleness after which a connection is checked before it is lent.
             max_opening: How many openings may be under way at once.
-            leak_after: If set, `holders()` tells where each connection was acquired.
+            leak_after: Seconds after which a lent connection is told of, unless its holder subscribes;
+                one lent to a task that has ended is told of at once. See `Pool`.
+            reclaim: Whether a connection lent to a task that has ended is closed to make room.
+            shed: Whether callers who would have to wait for longer than their `timeout` are turned away.
             name: Shown in `repr` and error messages; the server's address by default.
             max_connections: redis-py's name for `max_size`.
             connection_class: A connection class of redis-py's, or derived from one.
@@ -144,6 +150,8 @@ class RedisPool(ConnectionPool):
             check_after=check_after,
             max_opening=max_opening,
             leak_after=leak_after,
+            reclaim=reclaim,
+            shed=shed,
             name=address(connection_kwargs) if name is None else name,
         )
         super().__init__(  # pyright: ignore[reportUnknownMemberType] - typed in parts
@@ -307,6 +315,19 @@ class RedisPool(ConnectionPool):
     def holders(self) -> list[Holder]:
         """Say who has the lent connections, the longest lent first."""
         return self._core.holders()
+
+    def waiters(self) -> list[Waiting]:
+        """Say who waits in line, in the order of arrival."""
+        return self._core.waiters()
+
+    @property
+    def last_error(self) -> str | None:
+        """What the last opening failed with, in words that know no secrets; None once one succeeds."""
+        return self._core.last_error
+
+    def on(self, listener: Listener) -> Callable[[], None]:
+        """Have a listener told what happens here from now on; see `Pool.on`."""
+        return self._core.on(listener)
 
     def __del__(self) -> None:
         """Have redis-py's telemetry forget a pool that was dropped."""

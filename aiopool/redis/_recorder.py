@@ -6,18 +6,21 @@ between the truth and what was recorded so far, so that the count can't drift.
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.observability import recorder
 from redis.observability.attributes import ConnectionState, get_pool_name
 from redis.observability.providers import get_observability_instance
 
+from aiopool._events import Listener
+from aiopool._pool import Pool
+
 from ._at_once import at_once
 
 
-class Recorder:
-    """A `Listener` that records with redis-py's functions, which never suspend and never raise."""
+class Recorder(Listener):
+    """Records with redis-py's functions, which never suspend and never raise."""
 
     def __init__(
         self, host: object, port: object, pool_id: str, count: Callable[[], tuple[int, int]]
@@ -35,25 +38,29 @@ class Recorder:
         """Whether redis-py's telemetry is on."""
         return get_observability_instance().is_enabled()
 
-    def acquired(self, waited: float) -> None:
+    def lent(self, _pool: Pool[Any], _conn: object, waited: float, /) -> None:
         """Record the wait."""
         at_once(recorder.record_connection_wait_time(self._name, waited))
         self._record_counts()
 
-    def moved(self) -> None:
+    def returned(self, _pool: Pool[Any], _conn: object, _used: float, /) -> None:
         """Record the counts."""
         self._record_counts()
 
-    def opened(self, took: float) -> None:
+    def checked(self, _pool: Pool[Any], _conn: object, /) -> None:
+        """Record the counts."""
+        self._record_counts()
+
+    def opened(self, _pool: Pool[Any], _conn: object, took: float, /) -> None:
         """Record the time that it took."""
         at_once(recorder.record_connection_create_time(self._named, took))
         self._record_counts()
 
-    def closed(self) -> None:
+    def closed(self, _pool: Pool[Any], _conn: object, _reason: str, /) -> None:
         """Record the counts."""
         self._record_counts()
 
-    def timed_out(self) -> None:
+    def timed_out(self, _pool: Pool[Any], _error: Exception, /) -> None:
         """Record one more."""
         at_once(recorder.record_connection_timeout(self._name))
 

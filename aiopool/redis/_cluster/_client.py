@@ -1,6 +1,7 @@
 """`RedisCluster`: redis-py's client of a cluster, of which each node has a pool."""
 
 from asyncio import AbstractEventLoop, Lock, gather, get_running_loop
+from collections.abc import Callable
 from typing import Any, Self, cast
 
 import redis.asyncio.cluster
@@ -23,6 +24,7 @@ from redis.exceptions import (
 from redis.observability.providers import get_observability_instance
 
 from aiopool._errors import PoolError
+from aiopool._events import Listener, checked
 from aiopool._limits import seconds
 from aiopool._stats import Holder, Stats
 from aiopool.redis._at_once import at_once
@@ -78,6 +80,8 @@ class RedisCluster(_RedisCluster):
         check_after: float | None = 30.0,
         max_opening: int = 4,
         leak_after: float | None = None,
+        reclaim: bool = False,
+        shed: bool = False,
         lanes: int | None = None,
         max_in_flight: int = 10_000,
         share_scripts: bool = True,
@@ -100,7 +104,9 @@ class RedisCluster(_RedisCluster):
             max_lifetime: Seconds after which a connection is closed, less up to 10 % at random.
             check_after: Seconds of idleness after which a connection is checked before it is lent.
             max_opening: How many openings may be under way at once, to each node.
-            leak_after: If set, `holders()` tells where each connection was acquired.
+            leak_after: Seconds after which a lent connection is told of; see `RedisPool`.
+            reclaim: Whether a connection lent to a task that has ended is closed to make room.
+            shed: Whether callers who would have to wait for longer than their `timeout` are turned away.
             lanes: If set, commands share up to so many connections to each node, as with
                 `RedisPool.pipelined()`. None: each has a connection of its own while it lasts.
             max_in_flight: How many commands may be under way on the lanes of a node.
@@ -126,6 +132,8 @@ class RedisCluster(_RedisCluster):
                 "check_after": check_after,
                 "max_opening": max_opening,
                 "leak_after": leak_after,
+                "reclaim": reclaim,
+                "shed": shed,
             },
             lanes,
             max_in_flight,
@@ -391,6 +399,10 @@ class RedisCluster(_RedisCluster):
         """Say who has the lent connections of all nodes, the longest lent first."""
         found = [holder for pool in self.nodes_manager.pools() for holder in pool.holders()]
         return sorted(found, key=lambda holder: holder.since)
+
+    def on(self, listener: Listener) -> Callable[[], None]:
+        """Have a listener told what happens at all nodes, present and future; see `Pool.on`."""
+        return self.nodes_manager.on(checked(listener))
 
     def __repr__(self) -> str:
         """Show the state, and nothing of the credentials."""

@@ -92,7 +92,7 @@ class Node(ClusterNode):
         return self._settings.context.copy().run(self._make_pool)
 
     def _make_pool(self) -> RedisPool:
-        return RedisPool(
+        pool = RedisPool(
             name=self.name,
             connection_class=self.connection_class,
             # Trying again is the cluster client's business: the next try may be due elsewhere.
@@ -100,6 +100,9 @@ class Node(ClusterNode):
             **self._settings.pool,
             **self.connection_kwargs,
         )
+        for listener in self._settings.listeners:
+            pool.on(listener)
+        return pool
 
     @property
     def pool_in_use(self) -> RedisPool | None:

@@ -10,6 +10,7 @@ from redis.asyncio.cluster import ClusterNode, NodesManager
 from redis.cluster import PRIMARY, get_node_name
 from redis.exceptions import AskError, MovedError
 
+from aiopool._events import Listener
 from aiopool._stats import Stats, total
 from aiopool.redis._pool import RedisPool
 
@@ -162,6 +163,21 @@ class Nodes(NodesManager):
     def pools(self) -> list[RedisPool]:
         """List the pools of all nodes that were ever needed."""
         return [pool for node in self.known() if (pool := node.pool_in_use) is not None]
+
+    def on(self, listener: Listener) -> Callable[[], None]:
+        """Have a listener told what happens in all pools, present and future; the result ends that."""
+        listeners = self._settings.listeners
+        listeners.append(listener)
+        for pool in self.pools():
+            pool.on(listener)
+
+        def off() -> None:
+            if listener in listeners:
+                listeners.remove(listener)
+            for pool in self.pools():
+                pool.on(listener)()
+
+        return off
 
     def stats(self) -> Stats:
         """Sum up what all pools tell, also those of nodes that the cluster has lost."""

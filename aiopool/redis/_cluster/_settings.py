@@ -3,6 +3,7 @@
 from contextvars import copy_context
 from typing import Any
 
+from aiopool._events import Listener
 from aiopool._limits import Limits, flag, whole
 
 
@@ -21,6 +22,7 @@ class Settings:
         """
         Limits(**pool)
         self.pool = pool  # `RedisPool`'s keywords
+        self.listeners: list[Listener] = []
         self.context = copy_context()  # in which connections are opened
         self.sharing: dict[str, Any] | None = None  # `pipelined()`'s; None: no command shares
         whole("max_in_flight", max_in_flight, 1)
@@ -34,7 +36,7 @@ class Settings:
 
     def resize(self, max_size: int | None, min_size: int | None) -> None:
         """Change the size of pools yet to be made."""
-        changes = {"max_size": max_size, "min_size": min_size}
+        changes: dict[str, Any] = {"max_size": max_size, "min_size": min_size}
         changed = self.pool | {name: size for name, size in changes.items() if size is not None}
         Limits(**changed)
         self.pool = changed

@@ -1,0 +1,133 @@
+"""What happens in a pool, told to those who listen, at the price of nothing to those who don't."""
+
+import logging
+from asyncio import CancelledError
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from ._errors import PoolTimeout, TooManyWaiters
+from ._stats import Holder
+
+if TYPE_CHECKING:
+    from ._pool import Pool
+
+logger = logging.getLogger("aiopool")
+
+
+class Listener:
+    """Hears what happens in the pools that it was put `on`; override the methods that are of interest.
+
+    Each is called in one step with what it tells, after that has happened, and should return soon: the
+    event loop waits. An exception is logged and breaks nothing. A method may ask the pool (`stats()`,
+    `holders()`), drain and resize it. `pool` is the `Pool`; that of a `RedisPool` is its inner one, of
+    the same name. Connections are those that the pool lends.
+    """
+
+    def opened(self, pool: "Pool[Any]", conn: Any, took: float, /) -> None:  # noqa: ANN401 - any connection
+        """Hear that one was opened, in `took` seconds."""
+
+    def open_failed(self, pool: "Pool[Any]", error: Exception, failures: int, /) -> None:
+        """Hear that an opening failed, the last of `failures` in a row."""
+
+    def lent(self, pool: "Pool[Any]", conn: Any, waited: float, /) -> None:  # noqa: ANN401 - likewise
+        """Hear, in the caller's task, that it gets one, `waited` seconds after it asked."""
+
+    def returned(self, pool: "Pool[Any]", conn: Any, used: float, /) -> None:  # noqa: ANN401 - likewise
+        """Hear that one was given back, after `used` seconds; it may be closed, or lent again, by now."""
+
+    def checked(self, pool: "Pool[Any]", conn: Any, /) -> None:  # noqa: ANN401 - likewise
+        """Hear that a long-idle one has proved good."""
+
+    def closed(self, pool: "Pool[Any]", conn: Any, reason: str, /) -> None:  # noqa: ANN401 - likewise
+        """Hear that one was closed, for a reason that is a key of `Stats.closed`."""
+
+    def waiting(self, pool: "Pool[Any]", /) -> None:
+        """Hear, in the caller's task, that it has joined the line."""
+
+    def timed_out(self, pool: "Pool[Any]", error: PoolTimeout, /) -> None:
+        """Hear, in the caller's task, that it has waited in vain; `error` is what it gets."""
+
+    def rejected(self, pool: "Pool[Any]", error: TooManyWaiters, /) -> None:
+        """Hear, in the caller's task, that it was turned away; `error` is what it gets."""
+
+    def drained(self, pool: "Pool[Any]", /) -> None:
+        """Hear that all connections were retired."""
+
+    def leaked(self, pool: "Pool[Any]", holder: Holder, /) -> None:
+        """Hear of one lent for longer than `leak_after` or, if `holder.ended`, to a task that has ended."""
+
+    def leak_returned(self, pool: "Pool[Any]", holder: Holder, /) -> None:
+        """Hear that one of which `leaked` has told was given back."""
+
+
+def checked(listener: object) -> Listener:
+    """Refuse what is no listener."""
+    if isinstance(listener, Listener):
+        return listener
+    msg = f"listener must be an aiopool.Listener, not {listener!r}"
+    raise TypeError(msg)
+
+
+NAMES = tuple(name for name in vars(Listener) if not name.startswith("_"))
+Callbacks = tuple[Callable[..., None], ...]
+
+
+class Events:
+    """For each event the methods to call, usually none.
+
+    Who has something to tell looks first: `if events.lent: events.tell("lent", conn, waited)`.
+    """
+
+    opened: Callbacks
+    open_failed: Callbacks
+    lent: Callbacks
+    returned: Callbacks
+    checked: Callbacks
+    closed: Callbacks
+    waiting: Callbacks
+    timed_out: Callbacks
+    rejected: Callbacks
+    drained: Callbacks
+    leaked: Callbacks
+    leak_returned: Callbacks
+    __slots__ = ("_listeners", "_pool", *NAMES)
+
+    def __init__(self, pool: "Pool[Any]") -> None:
+        self._pool = ref(pool)  # which is to be collected when its users have dropped it
+        self._listeners: list[Listener] = []
+        self._sort()
+
+    def add(self, listener: Listener) -> Callable[[], None]:
+        """Tell this one too, unless it is told already; the result is what ends that."""
+        if not any(known is listener for known in self._listeners):
+            self._listeners.append(listener)
+            self._sort()
+        return lambda: self.remove(listener)
+
+    def remove(self, listener: Listener) -> None:
+        """Tell this one nothing any more."""
+        self._listeners = [known for known in self._listeners if known is not listener]
+        self._sort()
+
+    def _sort(self) -> None:
+        """Find who overrides what."""
+        for name in NAMES:
+            usual = getattr(Listener, name)
+            methods = [getattr(listener, name) for listener in self._listeners]
+            told = [method for method in methods if getattr(method, "__func__", None) is not usual]
+            setattr(self, name, tuple(told))
+
+    def tell(self, name: str, *what: object) -> None:
+        """Tell what has happened."""
+        pool = self._pool()
+        if pool is None:
+            return
+        for method in getattr(self, name):
+            try:
+                method(pool, *what)
+            except (
+                Exception,
+                CancelledError,
+            ):  # whose cancellation, if it tells of the pool's doings?
+                logger.exception("a listener has failed at %r of %r", name, pool)
