@@ -332,6 +332,8 @@ class Places(Generic[C]):
         self._totals.open_seconds += took
         if not self._usable(conn):
             # And no stir(): the opener is to pause first.
+            if self.events.opened:
+                self.events.tell("opened", conn, took)
             self.close(entry, self._policy.name_fault(conn, idle=False))
             return False
         self.come_back(entry, now)
