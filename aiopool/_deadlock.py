@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container
 
 from ._connector import C
 from ._idle import Entry
@@ -21,7 +21,7 @@ def waits(task: object, waiters: Container[object]) -> bool:
 
 def stuck(
     lent: Collection[Entry[C]],
-    waiters: Mapping[asyncio.Future[Entry[C] | None], object],
+    waiters: Container[object],
     newest: "asyncio.Task[object] | None",
     loop: asyncio.AbstractEventLoop,
 ) -> str | None:

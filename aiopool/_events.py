@@ -3,14 +3,11 @@
 import logging
 from asyncio import CancelledError
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import ref
 
 from ._errors import PoolTimeout, TooManyWaiters
 from ._stats import Holder
-
-if TYPE_CHECKING:
-    from ._pool import Pool
 
 logger = logging.getLogger("aiopool")
 
@@ -20,44 +17,44 @@ class Listener:
 
     Each is called in one step with what it tells, after that has happened, and should return soon: the
     event loop waits. An exception is logged and breaks nothing. A method may ask the pool (`stats()`,
-    `holders()`), drain and resize it. `pool` is the `Pool`; that of a `RedisPool` is its inner one, of
-    the same name. Connections are those that the pool lends.
+    `holders()`), drain and resize it. `pool` is the `Pool`, or the view, that it was put on; that of a
+    `RedisPool` is its inner one, of the same name. Connections are those that the pool lends.
     """
 
-    def opened(self, pool: "Pool[Any]", conn: Any, took: float, /) -> None:  # noqa: ANN401 - any connection
+    def opened(self, pool: Any, conn: Any, took: float, /) -> None:
         """Hear that one was opened, in `took` seconds."""
 
-    def open_failed(self, pool: "Pool[Any]", error: Exception, failures: int, /) -> None:
+    def open_failed(self, pool: Any, error: Exception, failures: int, /) -> None:
         """Hear that an opening failed, the last of `failures` in a row."""
 
-    def lent(self, pool: "Pool[Any]", conn: Any, waited: float, /) -> None:  # noqa: ANN401 - likewise
+    def lent(self, pool: Any, conn: Any, waited: float, /) -> None:
         """Hear, in the caller's task, that it gets one, `waited` seconds after it asked."""
 
-    def returned(self, pool: "Pool[Any]", conn: Any, used: float, /) -> None:  # noqa: ANN401 - likewise
+    def returned(self, pool: Any, conn: Any, used: float, /) -> None:
         """Hear that one was given back, after `used` seconds; it may be closed, or lent again, by now."""
 
-    def checked(self, pool: "Pool[Any]", conn: Any, /) -> None:  # noqa: ANN401 - likewise
+    def checked(self, pool: Any, conn: Any, /) -> None:
         """Hear that a long-idle one has proved good."""
 
-    def closed(self, pool: "Pool[Any]", conn: Any, reason: str, /) -> None:  # noqa: ANN401 - likewise
+    def closed(self, pool: Any, conn: Any, reason: str, /) -> None:
         """Hear that one was closed, for a reason that is a key of `Stats.closed`."""
 
-    def waiting(self, pool: "Pool[Any]", /) -> None:
+    def waiting(self, pool: Any, /) -> None:
         """Hear, in the caller's task, that it has joined the line."""
 
-    def timed_out(self, pool: "Pool[Any]", error: PoolTimeout, /) -> None:
+    def timed_out(self, pool: Any, error: PoolTimeout, /) -> None:
         """Hear, in the caller's task, that it has waited in vain; `error` is what it gets."""
 
-    def rejected(self, pool: "Pool[Any]", error: TooManyWaiters, /) -> None:
+    def rejected(self, pool: Any, error: TooManyWaiters, /) -> None:
         """Hear, in the caller's task, that it was turned away; `error` is what it gets."""
 
-    def drained(self, pool: "Pool[Any]", /) -> None:
+    def drained(self, pool: Any, /) -> None:
         """Hear that all connections were retired."""
 
-    def leaked(self, pool: "Pool[Any]", holder: Holder, /) -> None:
+    def leaked(self, pool: Any, holder: Holder, /) -> None:
         """Hear of one lent for longer than `leak_after` or, if `holder.ended`, to a task that has ended."""
 
-    def leak_returned(self, pool: "Pool[Any]", holder: Holder, /) -> None:
+    def leak_returned(self, pool: Any, holder: Holder, /) -> None:
         """Hear that one of which `leaked` has told was given back."""
 
 
@@ -93,7 +90,7 @@ class Events:
     leak_returned: Callbacks
     __slots__ = ("_listeners", "_pool", *NAMES)
 
-    def __init__(self, pool: "Pool[Any]") -> None:
+    def __init__(self, pool: object) -> None:
         self._pool = ref(pool)  # which is to be collected when its users have dropped it
         self._listeners: list[Listener] = []
         self._sort()

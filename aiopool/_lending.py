@@ -1,16 +1,28 @@
 """A connection for the length of a block."""
 
+from collections.abc import Coroutine
 from types import CoroutineType, EllipsisType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from ._pool import Pool
+from ._connector import C
 
 C_co = TypeVar("C_co", covariant=True)
 
 
+class Lender(Protocol[C]):
+    """A pool, or a view of one."""
+
+    def acquire(self, *, timeout: float | EllipsisType | None = ...) -> Coroutine[Any, Any, C]:
+        """Lend a connection."""
+        ...
+
+    def release(self, conn: C, /) -> Coroutine[Any, Any, None]:
+        """Have it back."""
+        ...
+
+
 class Lending(Generic[C_co]):
-    """What `Pool.connection()` returns, for one block.
+    """What `connection()` returns, for one block.
 
     A class, since a generator would cost more than the lending.
     """
@@ -18,7 +30,7 @@ class Lending(Generic[C_co]):
     __slots__ = ("_conn", "_entered", "_pool", "_timeout")
     _conn: C_co
 
-    def __init__(self, pool: "Pool[C_co]", timeout: float | EllipsisType | None) -> None:
+    def __init__(self, pool: Lender[C_co], timeout: float | EllipsisType | None) -> None:
         self._pool = pool
         self._timeout = timeout
         self._entered = False

@@ -7,16 +7,17 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from math import inf
-from typing import Generic
+from typing import Generic, TypeVar
 
 from ._alarm import Alarm, weakly
-from ._connector import C
 from ._errors import likeness
-from ._idle import Entry, Named
+from ._idle import Named
 from ._stats import Totals, Waiting, name_of
 
-# A place in the line. Its result is the entry handed over, or None when its time was up.
-Waiter = asyncio.Future[Entry[C] | None]
+T = TypeVar("T")
+
+# A place in the line. Its result is what was handed over, or None when its time was up.
+Waiter = asyncio.Future[T | None]
 
 # While somebody waits who will be told why, the timer goes off so often. If it is late, the event loop
 # was blocked: nobody could give anything back, however large the pool.
@@ -24,7 +25,7 @@ BEAT = 0.125
 LATE = 0.05  # less is a loop that has work to do
 
 
-class Line(Generic[C]):
+class Line(Generic[T]):
     """Waiters in the order of arrival; each can leave from anywhere at the cost of one look-up.
 
     Who is cancelled leaves when its task runs, a turn later, and is passed over until then. (To know
@@ -52,12 +53,12 @@ class Line(Generic[C]):
         self._totals = totals
         # Each with the latest deadline of those up to it, so that these never decrease; who it is, and
         # since when.
-        self.waiters: OrderedDict[Waiter[C], tuple[float, Named | None, float]] = OrderedDict()
+        self.waiters: OrderedDict[Waiter[T], tuple[float, Named | None, float]] = OrderedDict()
         self._latest = -inf
         # (deadline, ticket, waiter) of those whose deadline is before `_latest`; may hold some that
         # have left, until their deadline or until they are the majority. Tickets keep the heap from
         # comparing futures.
-        self._early: list[tuple[float, int, Waiter[C]]] = []
+        self._early: list[tuple[float, int, Waiter[T]]] = []
         self._ticket = count()
         # It keeps alive who waits, even a task that nobody else has a reference to; but not what
         # those who have left were handed, and with it the pool.
@@ -83,9 +84,9 @@ class Line(Generic[C]):
         waiting = (waiter for waiter in self.waiters if not waiter.done())
         return next(islice(waiting, others, None), None) is not None
 
-    def join(self, deadline: float, who: Named | None, now: float) -> Waiter[C]:
+    def join(self, deadline: float, who: Named | None, now: float) -> Waiter[T]:
         """Go to the end of the line."""
-        waiter: Waiter[C] = asyncio.Future(loop=self._loop)
+        waiter: Waiter[T] = asyncio.Future(loop=self._loop)
         waiters = self.waiters
         if deadline >= self._latest or not waiters:
             self._latest = deadline
@@ -102,27 +103,27 @@ class Line(Generic[C]):
             self._alarm.at(min(deadline, now + BEAT))
             self._due = self._alarm.when
 
-    def _come_early(self, deadline: float, waiter: Waiter[C]) -> None:
+    def _come_early(self, deadline: float, waiter: Waiter[T]) -> None:
         early = self._early
         if len(early) > 2 * len(self.waiters) + 64:
             early[:] = [item for item in early if not item[2].done()]
             heapify(early)
         heappush(early, (deadline, next(self._ticket), waiter))
 
-    def leave(self, waiter: Waiter[C]) -> Entry[C] | None:
+    def leave(self, waiter: Waiter[T]) -> T | None:
         """Give up; returns what the waiter was handed all the same, for somebody else to have."""
         self.waiters.pop(waiter, None)
         if not waiter.done() or waiter.cancelled() or waiter.exception() is not None:
             return None
         return waiter.result()
 
-    def hand(self, entry: Entry[C]) -> bool:
-        """Hand the entry to the first who waits; false if nobody does."""
+    def hand(self, what: T) -> bool:
+        """Hand this to the first who waits; false if nobody does."""
         waiters = self.waiters
         while waiters:
             waiter, _ = waiters.popitem(last=False)
             if not waiter.done():
-                waiter.set_result(entry)
+                waiter.set_result(what)
                 return True
         return False
 
@@ -151,7 +152,7 @@ class Line(Generic[C]):
         if early:
             self._wake_at(early[0][0], now)
 
-    def _send_away(self, waiter: Waiter[C]) -> None:
+    def _send_away(self, waiter: Waiter[T]) -> None:
         self.waiters.pop(waiter, None)
         if not waiter.done():
             waiter.set_result(None)

@@ -86,7 +86,7 @@ class Places(Generic[C]):
         self.idle: IdleQueue[C] = IdleQueue()
         self._idle_entries = self.idle.entries
         self.lent: dict[int, Entry[C]] = {}  # by id() of the connection, which need not be hashable
-        self.line: Line[C] = Line(loop, lasting.totals)
+        self.line: Line[Entry[C]] = Line(loop, lasting.totals)
         self._connector = connector = lasting.connector
         self.opener = Opener(loop, connector, self.permits, self, limits, lasting.context)
         self._is_usable = connector.is_usable

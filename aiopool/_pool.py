@@ -7,13 +7,14 @@ from contextvars import copy_context
 from dataclasses import replace
 from math import inf
 from types import EllipsisType
-from typing import Any, Generic, NoReturn, Self, TypeVar
+from typing import Any, Generic, NoReturn, Self
 
 from ._connector import C, Connector, checked
 from ._deadlock import stuck
-from ._errors import Exhausted, NotLent, PoolClosed, PoolTimeout, WrongLoop
+from ._errors import NotLent, PoolClosed, PoolTimeout, WrongLoop
 from ._events import Events, Listener
 from ._events import checked as listening
+from ._explain import E, explained
 from ._home import current_task, whereabouts
 from ._idle import Entry
 from ._lending import Lending
@@ -23,8 +24,7 @@ from ._log import Log
 from ._places import Lasting, Places
 from ._policy import Policy
 from ._stats import Holder, Stats, Totals, Waiting, caller, holders
-
-E = TypeVar("E", bound=Exhausted)
+from ._view import View
 
 
 class Pool(Generic[C]):
@@ -276,6 +276,24 @@ class Pool(Generic[C]):
         """
         return Lending(self, timeout)
 
+    def view(self, *, limit: int, name: str | None = None) -> View[C]:
+        """Give a view of this pool that lends at most so many connections at a time.
+
+        So those who keep connections for long (subscribers, blocking commands) leave the others theirs.
+
+        Args:
+            limit: How many; those who want more wait in a line of the view's own.
+            name: Shown in error messages, and that of the view's `stats()` in metrics.
+
+        Raises:
+            ValueError: `limit` is not from 1 to `max_size`.
+            TypeError: An argument has the wrong type.
+
+        """
+        whole("limit", limit, 1, self._limits.max_size)
+        called = f"{'view' if text('name', name) is None else name} of {self.name or 'pool'}"
+        return View(self, lambda: self._serve(get_running_loop()), self._policy, limit, called)
+
     # ---- lifecycle ---------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -435,8 +453,8 @@ class Pool(Generic[C]):
 
     def stats(self) -> Stats:
         """Count what is where now. Costs nothing until asked."""
-        places, totals = self._places, self._totals
-        return Stats(
+        places = self._places
+        return self._totals.picture(
             max_size=self._limits.max_size,
             min_size=self._limits.min_size,
             size=places.permits.taken if places else 0,
@@ -445,16 +463,6 @@ class Pool(Generic[C]):
             opening=places.opener.opening if places else 0,
             checking=places.opener.checking if places else 0,
             waiting=len(places.line) if places else 0,
-            acquired=totals.acquired,
-            timed_out=totals.timed_out,
-            rejected=totals.rejected,
-            opened=totals.opened,
-            open_failed=totals.open_failed,
-            closed=dict(totals.closed),
-            wait_seconds=totals.wait_seconds,
-            use_seconds=totals.use_seconds,
-            open_seconds=totals.open_seconds,
-            blocked_seconds=totals.blocked_seconds,
         )
 
     def holders(self) -> list[Holder]:
@@ -505,24 +513,13 @@ class Pool(Generic[C]):
         return self._policy.kind if self.name is None else f"{self._policy.kind} {self.name!r}"
 
     def _explained(self, made: type[E], what: str, waited: float = 0.0, blocked: float = 0.0) -> E:
-        """Make an error that adds what a puzzled operator would ask next."""
-        stats, holders = self.stats(), self.holders()
-        parts = [f"{what} ({stats}"]
-        if holders:
-            longest = holders[0]
-            parts.append(f"; longest lent {longest.age:.1f} s by task {longest.task!r}")
-            if longest.where is not None:
-                parts.append(f" at {longest.where}")
-            if ended := sum(holder.ended for holder in holders):
-                parts.append(f"; {ended} lent to tasks that have ended")
-        parts.append(")")
-        if blocked:
-            parts.append(
-                f"; for {blocked:.1f} s of that the event loop was blocked, so nobody could release"
-            )
-        if self.last_error is not None:
-            parts.append(f"; the last opening failed: {self.last_error}")
-        error = made("".join(parts))
-        error.pool, error.stats, error.holders = self._called, stats, holders
-        error.waited, error.blocked = waited, blocked
-        return error
+        return explained(
+            made,
+            what,
+            pool=self._called,
+            stats=self.stats(),
+            holders=self.holders(),
+            last_error=self.last_error,
+            waited=waited,
+            blocked=blocked,
+        )

@@ -125,6 +125,12 @@ class Totals:
     open_seconds: float = 0.0
     blocked_seconds: float = 0.0
 
+    def picture(self, **gauges: int) -> Stats:
+        """Give them together with what is where."""
+        numbers: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        numbers |= {"closed": dict(self.closed), **gauges}
+        return Stats(**numbers)
+
 
 def holders(entries: Iterable[Entry[C]], now: float) -> list[Holder]:
     """Say who has these connections, the longest lent first."""

@@ -252,6 +252,28 @@ class RedisPool(ConnectionPool):
             self, lanes=lanes, max_in_flight=max_in_flight, share_scripts=share_scripts
         )
 
+    def view(self, *, limit: int, name: str | None = None) -> "RedisPool":
+        """Give a view of this pool that lends at most so many connections; see `Pool.view`.
+
+        ::
+
+            subscribers = redis.asyncio.Redis(connection_pool=pool.view(limit=3, name="pubsub"))
+
+        It is a pool for a client's `connection_pool`, which opens and closes nothing itself.
+
+        Args:
+            limit: How many may be lent through it at a time.
+            name: Shown in error messages and metrics.
+
+        Raises:
+            ValueError: `limit` is not from 1 to `max_size`.
+            TypeError: An argument has the wrong type.
+
+        """
+        from ._view import RedisView  # noqa: PLC0415 - it is a RedisPool
+
+        return RedisView(self, self._core.view(limit=limit, name=name))
+
     # ---- lifecycle ---------------------------------------------------------------------------
 
     async def open(self) -> None:
