@@ -104,7 +104,7 @@ class Leaks(Listener, Generic[C]):
         if self._owner.is_kept(conn):
             return True
         # Its result may be the connection, as of `wait_for(pool.acquire(), ...)`.
-        if reaches(conn, [ended]):
+        if reaches(conn, ended):
             return True
         return others_reach(conn, self._loop, lambda task: task is ended)
 

@@ -88,6 +88,8 @@ class Line(Generic[T]):
         """Go to the end of the line."""
         waiter: Waiter[T] = asyncio.Future(loop=self._loop)
         waiters = self.waiters
+        if now > self._due:  # so the loop was blocked until now, for those before this one
+            self._note_delay(now)
         if deadline >= self._latest or not waiters:
             self._latest = deadline
         else:
@@ -140,8 +142,7 @@ class Line(Generic[T]):
 
     def _expire(self) -> None:
         waiters, early, now = self.waiters, self._early, self._loop.time()
-        if now - self._due > LATE:
-            self._totals.blocked_seconds += now - self._due
+        self._note_delay(now)
         self._due = inf
         while early and (early[0][0] <= now or early[0][2].done()):
             self._send_away(heappop(early)[2])
@@ -151,6 +152,15 @@ class Line(Generic[T]):
             self._wake_at(waiters[next(iter(waiters))][0], now)
         if early:
             self._wake_at(early[0][0], now)
+
+    def _note_delay(self, now: float) -> None:
+        """Count for how long the alarm is late, as long as somebody has waited."""
+        for _, _, since in self.waiters.values():
+            late = now - max(self._due, since)
+            if late > LATE:
+                self._totals.blocked_seconds += late
+            break
+        self._due = now
 
     def _send_away(self, waiter: Waiter[T]) -> None:
         self.waiters.pop(waiter, None)

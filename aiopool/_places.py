@@ -13,7 +13,7 @@ Every move is made in one step, between two awaits, so there is no lock.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from math import inf
@@ -249,15 +249,21 @@ class Places(Generic[C]):
 
     def close(self, entry: Entry[C], reason: str) -> None:
         """Close an entry that is in no place any more. To be followed by `stir()`."""
-        self.permits.give()
-        self._totals.closed[reason] += 1
-        close_quietly(self._connector, entry.conn)
+        self.close_all({entry: reason})
+
+    def close_all(self, reasons: Mapping[Entry[C], str]) -> None:
+        """Close entries that are in no place any more, then tell of it. To be followed by `stir()`."""
+        for entry, reason in reasons.items():
+            self.permits.give()
+            self._totals.closed[reason] += 1
+            close_quietly(self._connector, entry.conn)
         if self._all_back and not self.lent:
             for future in self._all_back:
                 if not future.done():
                     future.set_result(None)
         if self.events.closed:
-            self.events.tell("closed", entry.conn, reason)
+            for entry, reason in reasons.items():
+                self.events.tell("closed", entry.conn, reason)
 
     def _close_faulty(self, entry: Entry[C], now: float, *, idle: bool) -> None:
         """Close an entry that is of no use; if its peer has ended it, see to others of its age.
@@ -407,8 +413,7 @@ class Places(Generic[C]):
             self.events.tell("drained")
 
     def _close_idle(self, reason: str, which: Callable[[Entry[C]], bool]) -> None:
-        for entry in self.idle.take(which):
-            self.close(entry, reason)
+        self.close_all(dict.fromkeys(self.idle.take(which), reason))
 
     def recheck(self) -> None:
         """Have all checked before they are lent again: the idle now, the others on their return."""
@@ -459,7 +464,7 @@ class Places(Generic[C]):
         self.lent.clear()
         for entry in severed.values():
             self._remember(entry)
-            self.close(entry, "pool_closed")
+        self.close_all(dict.fromkeys(severed.values(), "pool_closed"))
 
     def reclaim(self, entry: Entry[C]) -> None:
         """Close a lent connection that nobody will give back."""

@@ -151,8 +151,9 @@ class Pool(Generic[C]):
                 timeout = self._limits.timeout
             if self._limits.max_waiting is not None or self._load is not None:
                 self._pass_the_door(places, timeout)
-            line, blocked = places.line, self._totals.blocked_seconds
+            line = places.line
             waiter = line.join(inf if timeout is None else now + timeout, task, now)
+            blocked = self._totals.blocked_seconds
             if places.events.waiting:
                 places.events.tell("waiting")
             places.stir()

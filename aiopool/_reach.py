@@ -2,18 +2,20 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from types import CodeType, FrameType, FunctionType, ModuleType
 
-# Through so many containers and objects from a local variable. It takes more to find the connections
-# that a pool has in its own tables.
+from ._idle import Entry
+
+# Through so many containers and objects from a local variable.
 DEPTH = 3
 # After so many objects of one task the search ends, and it is taken to have the connection.
 MOST = 10_000
 
 _CALLS = Coroutine, Generator, AsyncGenerator
-# Everybody has these, or nobody can do anything with what they hold: a failed task's error has its frames.
-_DEAD_ENDS = ModuleType, type, FunctionType, CodeType, FrameType, BaseException, str, bytes
+# Everybody has these, or nobody can do anything with what they hold: a failed task's error has its frames,
+# and the tables of the pool have entries.
+_DEAD_ENDS = ModuleType, type, FunctionType, CodeType, FrameType, BaseException, Entry
 
 
 def others_reach(
@@ -25,12 +27,15 @@ def others_reach(
 
     It may have been handed on: who acquired it is then not who gives it back.
     """
-    return any(reaches(conn, [task]) for task in asyncio.all_tasks(loop) if not cannot(task))
+    return any(reaches(conn, task) for task in asyncio.all_tasks(loop) if not cannot(task))
 
 
-def reaches(conn: object, roots: Iterable[object]) -> bool:
-    """Whether the connection is in a local variable of these calls, or not far from one."""
-    found = [(root, DEPTH) for root in roots]
+def reaches(conn: object, task: "asyncio.Task[object]") -> bool:
+    """Whether the connection is in a local variable of this task's calls, or not far from one.
+
+    Of a task that has ended, whether it is its result, or not far from it.
+    """
+    found = [(other, DEPTH) for other in gc.get_referents(task)]
     seen: set[int] = set()
     while found:
         thing, depth = found.pop()
@@ -41,8 +46,10 @@ def reaches(conn: object, roots: Iterable[object]) -> bool:
         seen.add(id(thing))
         if len(seen) > MOST:
             return True
-        # The variables of a call that is suspended are what it refers to, as is what it awaits.
-        if isinstance(thing, (*_CALLS, asyncio.Future)):
+        if isinstance(thing, asyncio.Future) and not thing.done():
+            continue  # who knows a task has not what that has
+        # The variables of a call that is suspended are what it refers to, as is the call it awaits.
+        if isinstance(thing, _CALLS):
             depth = DEPTH + 1
         if depth:
             found.extend((other, depth - 1) for other in gc.get_referents(thing))

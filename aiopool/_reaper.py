@@ -5,7 +5,7 @@ nothing to await. It sleeps until the next thing is due, and an abandoned pool c
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Generic, Protocol
 
@@ -31,8 +31,8 @@ class Owner(Protocol[C]):
         """All entries, wherever they are."""
         ...
 
-    def close(self, entry: Entry[C], reason: str, /) -> None:
-        """Close an entry that was taken."""
+    def close_all(self, reasons: Mapping[Entry[C], str], /) -> None:
+        """Close entries that were taken, each for a reason."""
         ...
 
     def stir(self) -> None:
@@ -69,8 +69,8 @@ class Reaper(Generic[C]):
                 reasons[entry] = entry.doom
             elif entry.idle_since + self._max_idle <= now and spare > len(reasons):
                 reasons[entry] = "max_idle"
-        for entry in idle.take(reasons.__contains__):
-            owner.close(entry, reasons[entry])
+        idle.take(reasons.__contains__)
+        owner.close_all(reasons)
         owner.stir()
         due = [entry.expires for entry in owner.entries() if entry.expires > now]
         if owner.spare > 0:

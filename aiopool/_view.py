@@ -123,8 +123,8 @@ class View(Generic[C]):
         most = places.limits.max_waiting
         if most is not None and line.outnumbers(most - 1):
             self._turn_away(f"max_waiting={most} callers wait already")
-        blocked = self._totals.blocked_seconds
         waiter = line.join(deadline, task, now)
+        blocked = self._totals.blocked_seconds
         if self._events.waiting:
             self._events.tell("waiting")
         try:

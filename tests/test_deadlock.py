@@ -1,0 +1,137 @@
+"""When all connections are held by tasks that wait for one themselves, one of them is told at once."""
+
+import asyncio
+
+import pytest
+from clock import elsewhere, turns
+from fakes import slow
+
+from aiopool import PoolDeadlock, PoolTimeout
+
+
+async def hold_and_want(pool, meet, *, timeout=None):
+    async with pool.connection(timeout=timeout):
+        await meet.wait()
+        async with pool.connection(timeout=timeout):
+            pass
+
+
+async def test_a_task_that_wants_a_second_one_of_one_is_told_at_once(make_pool):
+    pool, _ = make_pool(max_size=1)
+    start = asyncio.get_running_loop().time()
+    async with pool.connection():
+        with pytest.raises(PoolDeadlock) as caught:
+            await pool.acquire(timeout=None)
+    assert asyncio.get_running_loop().time() == start
+    name = asyncio.current_task().get_name()
+    assert (
+        f"deadlock: all connections are lent to tasks that wait for one themselves: {name!r} ("
+        in str(caught.value)
+    )
+    assert isinstance(caught.value, PoolTimeout)
+    assert (caught.value.stats.lent, pool.stats().timed_out, pool.stats().waiting) == (1, 1, 0)
+
+
+async def test_the_last_of_many_is_told_and_the_others_go_on(make_pool):
+    pool, _ = make_pool(max_size=3)
+    meet = asyncio.Event()
+    tasks = [asyncio.create_task(hold_and_want(pool, meet), name=f"task {n}") for n in range(3)]
+    await turns(5)
+    meet.set()
+    await asyncio.wait(tasks)
+    ends = [task.exception() for task in tasks]
+    assert [type(end) for end in ends] == [type(None), type(None), PoolDeadlock]
+    for n in range(3):
+        assert f"'task {n}'" in str(ends[2])
+    assert pool.stats().lent == 0
+
+
+async def test_a_task_that_has_several_is_named_once(make_pool):
+    pool, _ = make_pool(max_size=2)
+    async with pool.connection(), pool.connection():
+        with pytest.raises(PoolDeadlock, match=r"themselves: '[^']+' \(2 of them\) \("):
+            await pool.acquire()
+
+
+async def test_while_one_holder_does_not_wait_everybody_waits_in_peace(make_pool):
+    pool, _ = make_pool(max_size=3)
+    meet = asyncio.Event()
+    tasks = [asyncio.create_task(hold_and_want(pool, meet)) for _ in range(2)]
+    async with pool.connection():
+        meet.set()
+        await asyncio.sleep(4.0)
+    await asyncio.gather(*tasks)
+
+
+async def test_a_newcomer_without_a_connection_is_never_told_so(make_pool):
+    pool, _ = make_pool(max_size=1)
+    await elsewhere(pool.acquire())
+    with pytest.raises(PoolTimeout) as caught:
+        await pool.acquire(timeout=1.0)
+    assert type(caught.value) is PoolTimeout
+
+
+async def test_who_gave_its_connection_to_another_task_may_wait_for_one(make_pool):
+    pool, _ = make_pool(max_size=2)
+
+    async def work(conn):
+        await asyncio.sleep(1.0)
+        await pool.release(conn)
+
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(10):
+            workers.create_task(work(await pool.acquire(timeout=None)))
+    assert pool.stats().acquired == 10
+
+
+async def test_a_connection_inside_of_an_object_of_another_task_counts_as_its(make_pool):
+    pool, _ = make_pool(max_size=1)
+
+    class Session:
+        def __init__(self, conn):
+            self.conns = [conn]
+
+        async def end(self):
+            await asyncio.sleep(1.0)
+            await pool.release(self.conns.pop())
+
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(3):
+            workers.create_task(Session(await pool.acquire()).end())
+
+
+async def test_no_deadlock_is_seen_where_another_can_be_opened(make_pool):
+    pool, connector = make_pool(max_size=2)
+    connector.opens.usual = slow(1.0)
+    async with pool.connection(), pool.connection():
+        pass
+
+
+async def test_no_deadlock_is_seen_while_the_server_takes_no_more_for_now(make_pool):
+    pool, _ = make_pool(max_size=2)
+    async with pool.connection():
+        pool._places.permits.total = 1  # as after a refusal; it is raised again later
+        waiter = asyncio.create_task(asyncio.sleep(1.0))
+        with pytest.raises(PoolTimeout) as caught:
+            await pool.acquire(timeout=1.0)
+        await waiter
+        assert type(caught.value) is PoolTimeout
+        pool._places.permits.total = 2
+
+
+async def test_ten_thousand_who_wait_for_the_deadlocked_are_served_afterwards(make_pool):
+    pool, _ = make_pool(max_size=2)
+    meet = asyncio.Event()
+    tasks = [asyncio.create_task(hold_and_want(pool, meet)) for _ in range(2)]
+    await turns(5)
+
+    async def use():
+        async with pool.connection(timeout=None):
+            pass
+
+    others = [asyncio.create_task(use()) for _ in range(1000)]
+    await turns(1)
+    meet.set()
+    await asyncio.gather(*others)
+    await asyncio.wait(tasks)
+    assert sorted(type(task.exception()).__name__ for task in tasks) == ["NoneType", "PoolDeadlock"]
