@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
+from weakref import ref
 
 from redis.asyncio.cluster import ClusterNode, NodesManager
 from redis.cluster import PRIMARY, get_node_name
@@ -167,14 +168,16 @@ class Nodes(NodesManager):
     def on(self, listener: Listener) -> Callable[[], None]:
         """Have a listener told what happens in all pools, present and future; the result ends that."""
         listeners = self._settings.listeners
-        listeners.append(listener)
+        if listener not in listeners:
+            listeners.append(listener)
         for pool in self.pools():
             pool.on(listener)
+        nodes = ref(self)  # who keeps what ends it keeps no client by that
 
         def off() -> None:
             if listener in listeners:
                 listeners.remove(listener)
-            for pool in self.pools():
+            for pool in () if (known := nodes()) is None else known.pools():
                 pool.on(listener)()
 
         return off
