@@ -1,0 +1,1 @@
+"""What connects a pool to other libraries: each module needs the one it is named after."""

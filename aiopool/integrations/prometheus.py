@@ -1,0 +1,249 @@
+"""Pools in Prometheus' exposition: a collector for `prometheus_client`.
+
+Gauges and counters are computed from `stats()` when Prometheus asks, so they can't drift. Only how long
+things took has to be noted when it happens. The collector may be asked in any thread (`start_http_server`
+has its own), so what it reads is single numbers, and copies, made in one step, of what may change meanwhile.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate, count
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from aiopool import Listener, Pool, RedisCluster, RedisPool, Stats
+
+# Three a decade, from 10 µs, which is long for a caller that meets an idle connection, to 50 s.
+BOUNDS = [float(f"{digit}e{power}") for power in range(-5, 2) for digit in (1, 2.5, 5)]
+_IN_WORDS = [*map(str, BOUNDS), "+Inf"]
+
+Registrable = Pool[Any] | RedisPool | RedisCluster
+
+
+def register(pool: Registrable, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
+    """Show a pool in what this registry exposes, until it is dropped or taken off again.
+
+    Args:
+        pool: A pool, a view of one, or a `RedisCluster`, of which each node's pool is shown. Its name is
+            the label `pool`; where another one has that, `-2` (`-3`, ...) is added.
+        registry: Where to show it. Each registry has one collector for all its pools, and one in which
+            there is a metric of the same names already can't have it.
+
+    Returns:
+        What takes the pool off again; to call it once more does nothing.
+
+    Raises:
+        ValueError: The pool is registered there already, or another collector has metrics of such names.
+
+    """
+    if (collector := _collectors.get(registry)) is None:
+        collector = PoolCollector()
+        registry.register(collector)
+        _collectors[registry] = collector
+    return collector.add(pool)
+
+
+class Durations:
+    """How long something took, each time, counted in buckets.
+
+    Only one thread writes, so it needs no lock, which is most of what `prometheus_client.Histogram` costs.
+    """
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * len(_IN_WORDS)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one more."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.sum += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Give for each bound, the last of which is infinity, how many took no longer."""
+        return [*zip(_IN_WORDS, accumulate(self.counts.copy()), strict=True)]
+
+
+_NONE = Durations()  # of what has not happened yet
+
+
+class Observed(Listener):
+    """A pool, or the client of a cluster with a pool for each node, held weakly."""
+
+    def __init__(self, what: Registrable, forget: "Callable[[Observed], None]") -> None:
+        """Observe it, until it is no more: then it is to be forgotten."""
+        self.what = ref(what, lambda _: forget(self))
+        # All by the name of a pool.
+        self.labels: dict[str | None, str] = {}
+        self.waits = defaultdict[str | None, Durations](Durations)
+        self.uses = defaultdict[str | None, Durations](Durations)
+        self.openings = defaultdict[str | None, Durations](Durations)
+
+    def pools(self) -> list[Pool[Any] | RedisPool]:
+        """List the pools that there are now."""
+        what = self.what()
+        if isinstance(what, RedisCluster):
+            return [*what.nodes_manager.pools()]
+        return [] if what is None else [what]
+
+    # The first two are on the path of every lending.
+
+    def lent(self, pool: Pool[Any], conn: object, waited: float, /) -> None:  # noqa: ARG002 - the interface
+        """Note how long a caller has waited, if at all."""
+        self.waits[pool.name].add(waited)
+
+    def returned(self, pool: Pool[Any], conn: object, used: float, /) -> None:  # noqa: ARG002 - likewise
+        """Note how long a connection was lent."""
+        self.uses[pool.name].add(used)
+
+    def opened(self, pool: Pool[Any], conn: object, took: float, /) -> None:  # noqa: ARG002 - likewise
+        """Note how long an opening took."""
+        self.openings[pool.name].add(took)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What there is to tell of one pool."""
+
+    label: str
+    stats: Stats
+    longest_lent: float
+    waits: Durations
+    uses: Durations
+    openings: Durations
+
+
+class PoolCollector:
+    """Collects the metrics of all pools that were registered with one registry."""
+
+    def __init__(self) -> None:
+        self._observed: dict[Observed, None] = {}  # in the order of registration
+        self._owners: dict[str, Observed] = {}  # of labels
+
+    def add(self, pool: Registrable) -> Callable[[], None]:
+        """Have a pool, until it is dropped or the result is called."""
+        if any(observed.what() is pool for observed in [*self._observed]):
+            msg = f"{pool!r} is registered already"
+            raise ValueError(msg)
+        observed = Observed(pool, self._forget)
+        stop = pool.on(observed)
+        self._observed[observed] = None
+
+        def take_off() -> None:
+            stop()
+            self._forget(observed)
+
+        return take_off
+
+    def _forget(self, observed: Observed) -> None:
+        self._observed.pop(observed, None)
+        for label in observed.labels.values():
+            if self._owners.get(label) is observed:
+                del self._owners[label]
+
+    def _label(self, observed: Observed, name: str | None) -> str:
+        """Give the label of a pool, which it keeps."""
+        if (label := observed.labels.get(name)) is None:
+            name_or_kind = "pool" if name is None else name
+            tries = (f"{name_or_kind}-{n}" if n > 1 else name_or_kind for n in count(1))
+            # In one step, since two threads may collect at the same time.
+            label = next(
+                each for each in tries if self._owners.setdefault(each, observed) is observed
+            )
+            label = observed.labels.setdefault(name, label)
+        return label
+
+    def describe(self) -> Iterable[Metric]:
+        """Give all metrics without values: the registry asks for their names."""
+        return _exposition([])
+
+    def collect(self) -> Iterable[Metric]:
+        """Give all metrics of all pools."""
+        return _exposition([*self._pictures()])
+
+    def _pictures(self) -> Iterator[Picture]:
+        for observed in [*self._observed]:
+            for pool in observed.pools():
+                name, holders = pool.name, pool.holders()
+                yield Picture(
+                    label=self._label(observed, name),
+                    stats=pool.stats(),
+                    longest_lent=holders[0].age if holders else 0.0,
+                    waits=observed.waits.get(name, _NONE),
+                    uses=observed.uses.get(name, _NONE),
+                    openings=observed.openings.get(name, _NONE),
+                )
+
+
+_collectors: WeakKeyDictionary[CollectorRegistry, PoolCollector] = WeakKeyDictionary()
+
+_GAUGES: list[tuple[str, str, Callable[[Picture], float]]] = [
+    ("max_size", "The most connections that may exist.", lambda p: p.stats.max_size),
+    ("min_size", "So many connections are kept open.", lambda p: p.stats.min_size),
+    ("waiting", "Callers in line for a connection.", lambda p: p.stats.waiting),
+    (
+        "longest_lent_seconds",
+        "How long ago the connection was lent that has been away for the longest; 0 if none is.",
+        lambda p: p.longest_lent,
+    ),
+]
+_COUNTERS: list[tuple[str, str, Callable[[Picture], float]]] = [
+    ("acquired", "Connections lent.", lambda p: p.stats.acquired),
+    ("timed_out", "Callers that got PoolTimeout.", lambda p: p.stats.timed_out),
+    ("rejected", "Callers that got TooManyWaiters.", lambda p: p.stats.rejected),
+    ("opened", "Connections opened.", lambda p: p.stats.opened),
+    ("open_failed", "Openings that failed.", lambda p: p.stats.open_failed),
+    (
+        "loop_blocked_seconds",
+        "Time for which the event loop was blocked while somebody waited.",
+        lambda p: p.stats.blocked_seconds,
+    ),
+]
+_HISTOGRAMS: list[tuple[str, str, Callable[[Picture], Durations]]] = [
+    ("wait", "How long callers waited that got a connection, if at all.", lambda p: p.waits),
+    ("use", "How long connections were lent that came back.", lambda p: p.uses),
+    ("open", "How long openings took that succeeded.", lambda p: p.openings),
+]
+
+
+def _exposition(pictures: list[Picture]) -> Iterator[Metric]:
+    connections = GaugeMetricFamily(
+        "aiopool_connections", "Connections, by where they are.", labels=["pool", "state"]
+    )
+    closed = CounterMetricFamily(
+        "aiopool_closed", "Connections closed, by why.", labels=["pool", "reason"]
+    )
+    for picture in pictures:
+        for state in ("idle", "lent", "opening", "checking"):
+            connections.add_metric([picture.label, state], getattr(picture.stats, state))
+        for reason, number in picture.stats.closed.items():
+            closed.add_metric([picture.label, reason], number)
+    yield connections
+    yield closed
+    for name, words, value in _GAUGES:
+        gauge = GaugeMetricFamily(f"aiopool_{name}", words, labels=["pool"])
+        for picture in pictures:
+            gauge.add_metric([picture.label], value(picture))
+        yield gauge
+    for name, words, value in _COUNTERS:
+        counter = CounterMetricFamily(f"aiopool_{name}", words, labels=["pool"])
+        for picture in pictures:
+            counter.add_metric([picture.label], value(picture))
+        yield counter
+    for name, words, durations in _HISTOGRAMS:
+        histogram = HistogramMetricFamily(f"aiopool_{name}_seconds", words, labels=["pool"])
+        for picture in pictures:
+            observed = durations(picture)
+            histogram.add_metric([picture.label], observed.buckets(), observed.sum)
+        yield histogram
