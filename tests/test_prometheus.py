@@ -2,17 +2,21 @@
 
 import asyncio
 import gc
+import inspect
 import math
+import random
+import re
 from collections import Counter
 from random import Random
 
 import pytest
 from clock import turns
+from counting import calls_of
 from fakes import Conn, FakeConnector, fails, goes, slow
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from aiopool import Pool, PoolTimeout, TooManyWaiters
+from aiopool import Pool, PoolTimeout, Stats, TooManyWaiters
 from aiopool.integrations.prometheus import BOUNDS, register
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -131,6 +135,35 @@ async def test_a_blocked_loop_is_shown(make_pool, registry):
     await pool.release(await waiting)
 
 
+async def test_every_reason_to_close_is_shown_before_there_is_one(make_pool, registry):
+    pool, _ = make_pool()
+    register(pool, registry)
+    shown = Exposition(registry)
+    assert shown.by("reason", "closed_total") == {}
+    documented = (
+        inspect.getsource(Stats).partition("closed: Mapping")[2].partition("wait_seconds")[0]
+    )
+    for reason in (reasons := re.findall(r"`(\w+)`", documented)):
+        assert shown("closed_total", reason=reason) == 0
+    assert len(reasons) >= 9
+
+
+async def test_what_a_registered_pool_costs_a_lending_are_six_calls(make_pool, registry):
+    pool, _ = make_pool()
+    register(pool, registry)
+    await pool.release(await pool.acquire())
+    with calls_of("aiopool") as calls:
+        await pool.release(await pool.acquire())
+    assert {name: number for name, number in calls.items() if "laces" not in name} == {
+        "Pool.acquire": 1,
+        "Pool.release": 1,
+        "Events.tell": 2,
+        "Observed.lent": 1,
+        "Observed.returned": 1,
+        "Durations.add": 2,
+    }
+
+
 # ---- which pools ---------------------------------------------------------------------------------
 
 
@@ -229,8 +262,9 @@ class Crowd:
         self.pool = pool
         self.connector = connector
         self.draw = Random(seed)
+        random.seed(seed)  # the pool draws from that
         self.lent: dict[Conn, float] = {}
-        self.asking: set[asyncio.Task[None]] = set()
+        self.asking: list[asyncio.Task[None]] = []
         self.outcomes: Counter[str] = Counter()
         self.waits: list[float] = []
         self.uses: list[float] = []
@@ -257,22 +291,22 @@ class Crowd:
         what = draw.random()
         if what < 0.4:
             task = asyncio.create_task(self.ask())
-            self.asking.add(task)
-            task.add_done_callback(self.asking.discard)
+            self.asking.append(task)
+            task.add_done_callback(self.asking.remove)
         elif what < 0.75 and self.lent:
             await self.give_back()
         elif what < 0.8:
             await turns(10)  # who is still asking then has not been handed one
             if not self.asking:
                 return
-            draw.choice(sorted(self.asking, key=asyncio.Task.get_name)).cancel()
+            draw.choice(self.asking).cancel()
         elif what < 0.9:
             await asyncio.sleep(draw.expovariate(10))
         elif what < 0.93:
             self.connector.opens.usual = draw.choice([goes, slow(0.02), slow(1.0), fails()])
         elif what < 0.94:
             self.pool.drain()
-        elif what < 0.96:
+        elif what < 0.98:
             self.pool.resize(max_size=draw.randint(1, 8))
 
     def agrees(self, shown: Exposition) -> None:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, count
-from typing import Any
+from typing import Protocol
 from weakref import WeakKeyDictionary, ref
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -21,23 +21,59 @@ from prometheus_client.core import (
     Metric,
 )
 
-from aiopool import Listener, Pool, RedisCluster, RedisPool, Stats
+from aiopool import Holder, Listener, RedisCluster, Stats
 
-# Three a decade, from 10 µs, which is long for a caller that meets an idle connection, to 50 s.
+# Three a decade, from 10 µs, which is about what a caller waits that meets an idle connection, to 50 s.
 BOUNDS = [float(f"{digit}e{power}") for power in range(-5, 2) for digit in (1, 2.5, 5)]
 _IN_WORDS = [*map(str, BOUNDS), "+Inf"]
 
-Registrable = Pool[Any] | RedisPool | RedisCluster
+# Those of `Stats.closed`. All are shown from the beginning: where the first of a kind makes its series
+# begin with 1, Prometheus sees no increase.
+REASONS = (
+    "max_idle",
+    "max_lifetime",
+    "lost",
+    "unusable",
+    "dirty",
+    "check_failed",
+    "drained",
+    "resized",
+    "reclaimed",
+    "pool_closed",
+)
 
 
-def register(pool: Registrable, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
+class Source(Protocol):
+    """A pool, or a view of one."""
+
+    @property
+    def name(self) -> str | None:
+        """What it is called."""
+        ...
+
+    def stats(self) -> Stats:
+        """Count what is where now."""
+        ...
+
+    def holders(self) -> list[Holder]:
+        """Say who has the lent connections, the longest lent first."""
+        ...
+
+    def on(self, listener: Listener, /) -> Callable[[], None]:
+        """Have a listener told what happens; the result ends that."""
+        ...
+
+
+def register(
+    pool: Source | RedisCluster, registry: CollectorRegistry = REGISTRY
+) -> Callable[[], None]:
     """Show a pool in what this registry exposes, until it is dropped or taken off again.
 
     Args:
-        pool: A pool, a view of one, or a `RedisCluster`, of which each node's pool is shown. Its name is
-            the label `pool`; where another one has that, `-2` (`-3`, ...) is added.
-        registry: Where to show it. Each registry has one collector for all its pools, and one in which
-            there is a metric of the same names already can't have it.
+        pool: A `Pool`, `RedisPool` or `SentinelPool`, a view of one, or a `RedisCluster`, of which the pool
+            of each node is shown that was ever needed. Its name is the label `pool`; where another one
+            has that, `-2` (`-3`, ...) is added.
+        registry: Where to show it. It may be asked from any thread.
 
     Returns:
         What takes the pool off again; to call it once more does nothing.
@@ -81,7 +117,7 @@ _NONE = Durations()  # of what has not happened yet
 class Observed(Listener):
     """A pool, or the client of a cluster with a pool for each node, held weakly."""
 
-    def __init__(self, what: Registrable, forget: "Callable[[Observed], None]") -> None:
+    def __init__(self, what: Source | RedisCluster, forget: "Callable[[Observed], None]") -> None:
         """Observe it, until it is no more: then it is to be forgotten."""
         self.what = ref(what, lambda _: forget(self))
         # All by the name of a pool.
@@ -90,7 +126,7 @@ class Observed(Listener):
         self.uses = defaultdict[str | None, Durations](Durations)
         self.openings = defaultdict[str | None, Durations](Durations)
 
-    def pools(self) -> list[Pool[Any] | RedisPool]:
+    def pools(self) -> list[Source]:
         """List the pools that there are now."""
         what = self.what()
         if isinstance(what, RedisCluster):
@@ -99,15 +135,15 @@ class Observed(Listener):
 
     # The first two are on the path of every lending.
 
-    def lent(self, pool: Pool[Any], conn: object, waited: float, /) -> None:  # noqa: ARG002 - the interface
+    def lent(self, pool: Source, conn: object, waited: float, /) -> None:  # noqa: ARG002 - the interface
         """Note how long a caller has waited, if at all."""
         self.waits[pool.name].add(waited)
 
-    def returned(self, pool: Pool[Any], conn: object, used: float, /) -> None:  # noqa: ARG002 - likewise
+    def returned(self, pool: Source, conn: object, used: float, /) -> None:  # noqa: ARG002 - likewise
         """Note how long a connection was lent."""
         self.uses[pool.name].add(used)
 
-    def opened(self, pool: Pool[Any], conn: object, took: float, /) -> None:  # noqa: ARG002 - likewise
+    def opened(self, pool: Source, conn: object, took: float, /) -> None:  # noqa: ARG002 - likewise
         """Note how long an opening took."""
         self.openings[pool.name].add(took)
 
@@ -129,9 +165,8 @@ class PoolCollector:
 
     def __init__(self) -> None:
         self._observed: dict[Observed, None] = {}  # in the order of registration
-        self._owners: dict[str, Observed] = {}  # of labels
 
-    def add(self, pool: Registrable) -> Callable[[], None]:
+    def add(self, pool: Source | RedisCluster) -> Callable[[], None]:
         """Have a pool, until it is dropped or the result is called."""
         if any(observed.what() is pool for observed in [*self._observed]):
             msg = f"{pool!r} is registered already"
@@ -148,21 +183,16 @@ class PoolCollector:
 
     def _forget(self, observed: Observed) -> None:
         self._observed.pop(observed, None)
-        for label in observed.labels.values():
-            if self._owners.get(label) is observed:
-                del self._owners[label]
 
     def _label(self, observed: Observed, name: str | None) -> str:
         """Give the label of a pool, which it keeps."""
-        if (label := observed.labels.get(name)) is None:
-            name_or_kind = "pool" if name is None else name
-            tries = (f"{name_or_kind}-{n}" if n > 1 else name_or_kind for n in count(1))
-            # In one step, since two threads may collect at the same time.
-            label = next(
-                each for each in tries if self._owners.setdefault(each, observed) is observed
-            )
-            label = observed.labels.setdefault(name, label)
-        return label
+        if (label := observed.labels.get(name)) is not None:
+            return label
+        taken = {label for other in [*self._observed] for label in [*other.labels.values()]}
+        wanted = name or "pool"
+        tries = (wanted if n == 1 else f"{wanted}-{n}" for n in count(1))
+        label = next(each for each in tries if each not in taken)
+        return observed.labels.setdefault(name, label)  # another thread may collect as well
 
     def describe(self) -> Iterable[Metric]:
         """Give all metrics without values: the registry asks for their names."""
@@ -227,7 +257,7 @@ def _exposition(pictures: list[Picture]) -> Iterator[Metric]:
     for picture in pictures:
         for state in ("idle", "lent", "opening", "checking"):
             connections.add_metric([picture.label, state], getattr(picture.stats, state))
-        for reason, number in picture.stats.closed.items():
+        for reason, number in {**dict.fromkeys(REASONS, 0), **picture.stats.closed}.items():
             closed.add_metric([picture.label, reason], number)
     yield connections
     yield closed

