@@ -15,7 +15,8 @@ from redis.auth.token import SimpleToken
 from redis.backoff import NoBackoff
 from servers import STRICT, eventually
 
-from aiopool import RedisPool, WrongLoop
+from aiopool import RedisCluster, RedisPool, Stats, WrongLoop
+from aiopool.redis._cluster._node import Node
 
 
 @pytest.fixture
@@ -206,6 +207,23 @@ async def test_another_thread_may_read_the_numbers_all_the_time(server):
 
     async with undisturbed(server) as world:
         await asyncio.to_thread(look, world.pool)
+
+
+async def test_the_nodes_of_a_cluster_may_change_while_their_numbers_are_read(
+    cluster_fleet, monkeypatch
+):
+    async with RedisCluster.from_url(cluster_fleet.url) as client:
+        nodes, stats = client.nodes_manager.nodes_cache, Node.stats
+        names = {*nodes}
+
+        def meanwhile(node: Node) -> Stats:
+            nodes[f"one more than {len(nodes)}"] = node  # as the loop's thread may
+            return stats(node)
+
+        monkeypatch.setattr(Node, "stats", meanwhile)
+        assert client.node_stats().keys() == names
+        for name in nodes.keys() - names:
+            del nodes[name]
 
 
 @pytest.mark.usefixtures("quick_switches")

@@ -393,7 +393,8 @@ class RedisCluster(_RedisCluster):
     def node_stats(self) -> dict[str, Stats]:
         """Count it for each node of the cluster, by its name, `host:port`."""
         nodes = cast("dict[str, Node]", self.nodes_manager.nodes_cache)
-        return {name: node.stats() for name, node in nodes.items()}
+        # Of a copy, which is made in one step: another thread may ask.
+        return {name: node.stats() for name, node in nodes.copy().items()}
 
     def holders(self) -> list[Holder]:
         """Say who has the lent connections of all nodes, the longest lent first."""
