@@ -342,7 +342,7 @@ async def test_after_whatever_was_done_to_a_pool_the_numbers_are_those_of_its_us
     crowd = Crowd(pool, connector, seed)
     for number in range(2000):
         await crowd.do_something()
-        if number % 20 == 0:
+        if number % 40 == 0:
             await turns(10)
             crowd.agrees(Exposition(registry))
     while crowd.lent or crowd.asking:
