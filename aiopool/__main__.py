@@ -1,6 +1,7 @@
 """The command `aiopool`."""
 
 import argparse
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all is well, 1 if the result is bad, 2 if there is none, 130 if it was interrupted.
 
     """
+    logging.getLogger("aiopool").addHandler(
+        logging.NullHandler()
+    )  # each command says it in its way
     options = vars(_parser().parse_args(argv))
     command = options.pop("command")
     try:

@@ -310,6 +310,8 @@ class Performance:
                 *(places._all_back, opener._drained, opener._doubted),
             ]
             assert not any(out), f"something is out: {out}"
+            view = getattr(self.pool, "keeps", None)
+            assert view is None or view._life.permits.taken == 0, f"{view} has lost a permit"
             idle = {entry.conn for entry in places.idle}
             assert places.permits.taken == len(idle)
             assert self.connector.live == idle

@@ -222,6 +222,7 @@ def stats(**gauges):
             "wait_seconds": 0.0,
             "use_seconds": 0.0,
             "open_seconds": 0.0,
+            "blocked_seconds": 0.0,
             **gauges,
         }
     )

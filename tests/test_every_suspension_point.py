@@ -227,6 +227,14 @@ async def open_and_warm(pool):
     return [pool.open(), warm(), use(pool)]
 
 
+@scenario("done", "done", "done", max_size=1)
+async def view(pool):
+    """One waits in the view's line, then in the pool's behind another."""
+    pool.keeps = view = pool.view(limit=1)
+    await stock(pool, 1)
+    return [use(view, 0.5), use(pool, 0.3), use(view, 0.2)]
+
+
 @scenario("done", "done", max_size=1)
 async def nested_timeouts(pool):
     """Three limits end when the connection comes back."""

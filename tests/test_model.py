@@ -343,7 +343,10 @@ class PoolMachine(RuleBasedStateMachine):
         if not (lent := self.model.at("lent")):
             return ""
         age = self.model.now - lent[0].since
-        return f"; longest lent {age:.1f} s by task {lent[0].holder.name!r}"
+        longest = f"; longest lent {age:.1f} s by task {lent[0].holder.name!r}"
+        # All that a caller's task does is to acquire.
+        ended = sum(conn.holder not in self.tasks for conn in lent)
+        return longest + (f"; {ended} lent to tasks that have ended" if ended else "")
 
     def teardown(self):
         """At the end all is given back, the pool is closed, and nothing is left."""

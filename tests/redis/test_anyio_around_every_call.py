@@ -75,7 +75,7 @@ async def all_lent(world: World) -> AsyncIterator[None]:
     """Others have all connections."""
     async with AsyncExitStack() as stack:
         for _ in range(SIZE):
-            await stack.enter_async_context(world.pool.connection())
+            await asyncio.create_task(stack.enter_async_context(world.pool.connection()))
         yield
 
 

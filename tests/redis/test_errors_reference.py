@@ -94,6 +94,25 @@ class Tries(NoBackoff):
         return self
 
 
+@contextlib.asynccontextmanager
+async def held(pool: RedisPool, number: int) -> AsyncIterator[None]:
+    """Have a task named report hold so many connections."""
+    ready, over = asyncio.Event(), asyncio.Event()
+
+    async def report() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(number):
+                await stack.enter_async_context(pool.connection(timeout=5))
+            ready.set()
+            await over.wait()
+
+    task = asyncio.create_task(report(), name="report")
+    await ready.wait()
+    yield
+    over.set()
+    await task
+
+
 class Stage:
     """What a case has at hand, and a look at its pool afterwards."""
 
@@ -124,7 +143,7 @@ class Stage:
         self.after.push_async_callback(made.aclose)
         node: Any = made.get_node_from_key("key")
         self.alike += [(node.name, "127.0.0.1:7000"), (r"by task 'Task-\d+'", "by task 'report'")]
-        await self.trouble.enter_async_context(node.pool.connection())
+        await self.trouble.enter_async_context(held(node.pool, 1))
         return made
 
     def make(self, url: str, **options: Any) -> RedisPool:
@@ -531,14 +550,7 @@ async def blocked(stage: Stage, pool: RedisPool) -> "asyncio.Task[Any]":
 async def busy(stage: Stage, **options: Any) -> RedisPool:
     """A pool all of whose connections are lent until the trouble ends."""
     pool = stage.make(stage.server.url, max_size=10, **options)
-    held = contextlib.AsyncExitStack()
-
-    async def report() -> None:
-        for _ in range(10):
-            await held.enter_async_context(pool.connection(timeout=5))
-
-    await asyncio.create_task(report(), name="report")
-    stage.trouble.push_async_callback(held.aclose)
+    await stage.trouble.enter_async_context(held(pool, 10))
     return pool
 
 
