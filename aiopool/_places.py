@@ -184,7 +184,7 @@ class Places(Generic[C]):
         now = self.time()
         used = now - entry.lent_at
         self._totals.use_seconds += used
-        entry.task = None
+        holder, entry.task = entry.task, None
         permits, waiters = self.permits, self.line.waiters
         look = self._is_usable if waiters else self._is_clean
         try:
@@ -204,7 +204,7 @@ class Places(Generic[C]):
             if fresh_until < entry.fresh_until:  # noqa: PLR1730 - min() would take twice as long
                 entry.fresh_until = fresh_until
             self._idle_entries.append(entry)
-        if self.events.returned:
+        if self.events.returned and holder is not None:  # else it was handed over, but not taken
             self.events.tell("returned", conn, used)
         return True
 

@@ -154,8 +154,8 @@ def holder(entry: Entry[C], now: float) -> Holder:
 
 def task_of(entry: Entry[C]) -> "Task[Any] | None":
     """Give the task that has this connection, if it is one that has it."""
-    who: Any = entry.task
-    return None if not isinstance(entry.task, Task) else who
+    who: Any = entry.task  # asked once: another thread may ask meanwhile who has it
+    return who if isinstance(who, Task) else None  # pyright: ignore[reportUnknownVariableType] - of anything
 
 
 def name_of(task: Named | None) -> str:

@@ -79,6 +79,19 @@ async def test_every_event_is_told_with_what_belongs_to_it(make_pool):
     assert ear.names == ["drained"]
 
 
+async def test_what_was_handed_over_and_not_taken_is_neither_lent_nor_returned(make_pool):
+    pool, _ = make_pool(max_size=1)
+    conn = await elsewhere(pool.acquire())
+    ear = Ear()
+    pool.on(ear)
+    waiter = asyncio.create_task(pool.acquire())
+    await turns(2)
+    await pool.release(conn)
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    assert ear.heard == [("waiting",), ("returned", conn, 0.0)]
+
+
 async def test_a_listener_that_was_taken_off_hears_nothing(make_pool):
     pool, _ = make_pool()
     ear = Ear()

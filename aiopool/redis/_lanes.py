@@ -233,6 +233,7 @@ class Lanes:
     def _begin(self, entry: Entry[Accountable], waited: float) -> Lane | None:
         """Make a lane of a connection, at once unless redis-py would check its health first."""
         conn = entry.conn
+        entry.task = self
         self._core.lent_to_a_lane(self.places, conn, waited)
         if conn.health_check_interval and self._loop.time() > conn.next_health_check:
             self._check = task_of(self._check_health(entry), "aiopool-lane-check", self._context)
