@@ -28,7 +28,7 @@ class Listener:
         """Hear that an opening failed, the last of `failures` in a row."""
 
     def lent(self, pool: Any, conn: Any, waited: float, /) -> None:
-        """Hear, in the caller's task, that it gets one, `waited` seconds after it asked."""
+        """Hear, in the caller's task, that it gets one, `waited` seconds after it asked; 0 if at once."""
 
     def returned(self, pool: Any, conn: Any, used: float, /) -> None:
         """Hear that one was given back, after `used` seconds; it may be closed, or lent again, by now."""

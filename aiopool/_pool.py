@@ -183,7 +183,9 @@ class Pool(Generic[C]):
             places.leaks.watch(entry)
         self._totals.acquired += 1
         if places.events.lent:
-            places.events.tell("lent", entry.conn, places.time() - now)
+            # Who was lent one at `now` did not stand in line.
+            waited = places.time() - now if entry.lent_at > now else 0.0
+            places.events.tell("lent", entry.conn, waited)
         return entry.conn
 
     def _pass_the_door(self, places: Places[C], timeout: float | None) -> None:

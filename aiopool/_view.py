@@ -67,6 +67,7 @@ class View(Generic[C]):
         self._totals = Totals()
         self._events = Events(self)
         self._life: _Life[C] | None = None
+        self._joined = 0  # so often somebody has joined the pool's line
         finalize(self, pool.on(_Ear(self))).atexit = False
 
     async def acquire(self, *, timeout: float | EllipsisType | None = ...) -> C:
@@ -84,17 +85,20 @@ class View(Generic[C]):
             seconds("timeout", timeout)
         now = places.time()
         deadline = inf if timeout is None else now + timeout
+        joined = self._joined
         if life.permits.free:
             life.permits.take()
         else:
             await self._stand_in_line(life, now, deadline)
+            joined = -1
         try:
             left = None if timeout is None else max(0.0, deadline - places.time())
             conn = await self._pool.acquire(timeout=left)
         except BaseException:
             life.pass_on()
             raise
-        self._note(life, conn, places.time() - now)
+        # Nobody can have joined a line in between, if not this caller.
+        self._note(life, conn, 0.0 if joined == self._joined else places.time() - now)
         return conn
 
     def acquire_nowait(self, lend: Callable[[], C], refuse: Callable[[], NoReturn]) -> C:
@@ -176,6 +180,10 @@ class View(Generic[C]):
     def release(self, conn: C) -> "CoroutineType[Any, Any, None]":
         """Give a connection back; see `Pool.release`."""
         return self._pool.release(conn)  # type: ignore[return-value]  # mypy calls it a Coroutine
+
+    def note_a_wait(self) -> None:
+        """Hear that somebody has joined the pool's line."""
+        self._joined += 1
 
     def back(self, conn: C, used: float | None = None) -> None:
         """Hear that the pool has a connection back, or has closed it before that is told."""
@@ -260,6 +268,10 @@ class _Ear(Listener):
 
     def __init__(self, view: View[Any]) -> None:
         self._view = ref(view)
+
+    def waiting(self, _pool: object, /) -> None:
+        if (view := self._view()) is not None:
+            view.note_a_wait()
 
     def returned(self, _pool: object, conn: object, used: float, /) -> None:
         if (view := self._view()) is not None:
