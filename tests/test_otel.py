@@ -8,6 +8,7 @@ import subprocess
 import sys
 import weakref
 from collections import Counter
+from itertools import count
 from random import Random
 from types import SimpleNamespace
 
@@ -408,6 +409,35 @@ async def test_a_pool_that_is_dropped_is_collected_and_reports_nothing(metrics, 
     end()  # nothing is left to do
 
 
+async def test_a_view_reports_what_it_lends(make_pool, metrics, spans):
+    pool, _ = make_pool(name="cache", max_size=2)
+    view = pool.keeps = pool.view(limit=1, name="slow")
+    await pool.warm(2)
+    instrument(pool, metrics.provider)
+    instrument(view, metrics.provider, spans.provider)
+
+    async def use() -> None:
+        async with view.connection():
+            await asyncio.sleep(1.0)
+
+    using = [asyncio.create_task(use()) for _ in range(2)]
+    await turns(2)
+    assert metrics.gauges(view.name) == {
+        "idle": 0,
+        "used": 1,
+        "idle.max": 1,
+        "idle.min": 0,
+        "max": 1,
+        "pending_requests": 1,
+        "timeouts": 0,
+    }
+    assert metrics.counts("cache") == (1, 1)
+    await asyncio.gather(*using)
+    uses = metrics.histogram("db.client.connection.use_time", view.name)
+    assert (uses.count, uses.sum) == (2, 2.0)
+    assert [span.attributes["aiopool.waited"] for span in spans.of_waits()] == [1.0]
+
+
 async def test_the_instruments_are_made_once(make_pool, metrics, caplog):
     with caplog.at_level(logging.WARNING):
         for name in ("one", "two"):
@@ -489,18 +519,22 @@ spans.end()
 # ---- spans ---------------------------------------------------------------------------------------
 
 
-async def test_who_gets_a_connection_at_once_gets_no_span(make_pool):
-    asked = []
+async def test_who_gets_a_connection_at_once_gets_no_span(make_pool, monkeypatch):
+    asked, clock = [], count(asyncio.get_running_loop().time())
     provider = SimpleNamespace(
         get_tracer=lambda *_args, **_kwargs: SimpleNamespace(
             start_span=lambda *args, **kwargs: asked.append((args, kwargs))
         )
     )
     pool, _ = make_pool(max_size=1)
+    view = pool.keeps = pool.view(limit=1, name="view")
     await pool.warm(1)
-    instrument(pool, tracer_provider=provider)
-    for _ in range(3):
-        async with pool.connection():
+    for lender in (pool, view):
+        instrument(lender, tracer_provider=provider)
+    # As if everything took its time.
+    monkeypatch.setattr(pool._places, "time", lambda: next(clock))
+    for lender in (pool, view) * 3:
+        async with lender.connection():
             await asyncio.sleep(0.1)
     assert not asked
 

@@ -22,8 +22,9 @@ from opentelemetry.metrics import (
 from opentelemetry.trace import Status, StatusCode, Tracer, TracerProvider, get_tracer
 
 from aiopool import Listener, Pool, PoolTimeout, RedisCluster, RedisPool, Stats
+from aiopool._view import View
 
-Reported = Pool[Any] | RedisPool | RedisCluster
+Reported = Pool[Any] | View[Any] | RedisPool | RedisCluster
 Attributes = dict[str, str]
 Values = Iterable[tuple[int, Attributes]]  # those of one instrument, with what tells them apart
 
@@ -161,12 +162,6 @@ class _Instruments:
             explicit_bucket_boundaries_advisory=BOUNDARIES,
         )
 
-    def unused_name(self, name: str) -> str:
-        """Find a name like this one under which nobody reports."""
-        used = {used for reporter in [*self.reporters] for used in reporter.names}
-        names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-        return next(each for each in names if each not in used)
-
 
 _made: "WeakKeyDictionary[MeterProvider, _Instruments]" = WeakKeyDictionary()
 _of_the_global: list[_Instruments] = []  # one, or none yet
@@ -220,9 +215,16 @@ class _Reporter(Listener):
 
     def _about(self, name: str | None) -> Attributes:
         if (known := self._attributes.get(name)) is None:
-            known = {POOL_NAME: self._instruments.unused_name(name or "pool")}
+            known = {POOL_NAME: self._unused_name(name or "pool")}
             self._attributes[name] = known
         return known
+
+    def _unused_name(self, name: str) -> str:
+        """Find a name like this one under which nobody else reports."""
+        others = [reporter for reporter in self._instruments.reporters if reporter is not self]
+        used = {used for other in others for used in other.names}
+        names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        return next(each for each in names if each not in used)
 
     @property
     def names(self) -> list[str]:
@@ -231,26 +233,26 @@ class _Reporter(Listener):
 
     # ---- what it hears -----------------------------------------------------------------------
 
-    def opened(self, pool: Pool[Any], _conn: object, took: float, /) -> None:
+    def opened(self, pool: Pool[Any] | View[Any], _conn: object, took: float, /) -> None:
         """Record the time that it took."""
         self._instruments.create_time.record(took, self._about(pool.name))
 
-    def lent(self, pool: Pool[Any], _conn: object, waited: float, /) -> None:
+    def lent(self, pool: Pool[Any] | View[Any], _conn: object, waited: float, /) -> None:
         """Record the wait and, if it was one in the line, show it as a span."""
         self._instruments.wait_time.record(waited, self._about(pool.name))
         if waited:
-            self._span(pool, waited)
+            self._span(pool.name, waited)
 
-    def returned(self, pool: Pool[Any], _conn: object, used: float, /) -> None:
+    def returned(self, pool: Pool[Any] | View[Any], _conn: object, used: float, /) -> None:
         """Record for how long it was lent."""
         self._instruments.use_time.record(used, self._about(pool.name))
 
-    def timed_out(self, pool: Pool[Any], error: PoolTimeout, /) -> None:
+    def timed_out(self, pool: Pool[Any] | View[Any], error: PoolTimeout, /) -> None:
         """Show the wait as a span that ended badly."""
-        self._span(pool, error.waited, error)
+        self._span(pool.name, error.waited, error)
 
-    def _span(self, pool: Pool[Any], waited: float, error: PoolTimeout | None = None) -> None:
-        attributes = self._about(pool.name)
+    def _span(self, name: str | None, waited: float, error: PoolTimeout | None = None) -> None:
+        attributes = self._about(name)
         end = time_ns()
         span = self._tracer.start_span(
             f"acquire {attributes[POOL_NAME]}",
