@@ -1,6 +1,7 @@
 """Every public call, for the type checkers: this file is checked, not run."""
 
 import asyncio
+from collections.abc import Callable
 from typing import assert_type
 
 import redis.asyncio
@@ -15,12 +16,14 @@ from aiopool import (
     PoolClosed,
     PoolError,
     PoolTimeout,
+    RedisCluster,
     RedisPool,
     SentinelPool,
     Stats,
     TooManyWaiters,
     WrongLoop,
 )
+from aiopool.integrations import otel
 
 
 class Line:
@@ -116,6 +119,11 @@ def look(pool: Pool[Line] | RedisPool) -> str:
     stats: Stats = pool.stats()
     holders: list[Holder] = pool.holders()
     return f"{pool.name}: {stats.size + stats.waiting} {stats.closed.get('max_idle', 0)} {holders}"
+
+
+def report(pool: Pool[Line] | RedisPool, cluster: RedisCluster) -> list[Callable[[], None]]:
+    reported = pool, pool.view(limit=1), cluster
+    return [otel.instrument(each, None, tracer_provider=None) for each in reported]
 
 
 def explain(error: PoolError) -> str:

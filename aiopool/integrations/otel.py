@@ -185,7 +185,7 @@ def _instruments(provider: MeterProvider | None) -> _Instruments:
 
 
 class _Reporter(Listener):
-    """Reports on one pool, or on those of the nodes of one cluster. The pool keeps it alive, not vice versa."""
+    """Reports on one pool, or on those of the nodes of one cluster, and keeps none of them alive."""
 
     def __init__(self, pool: Reported, instruments: _Instruments, tracer: Tracer) -> None:
         self._pool = ref(pool, lambda _: self.end())
