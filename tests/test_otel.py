@@ -437,6 +437,14 @@ async def test_a_view_reports_what_it_lends(make_pool, metrics, spans):
     assert (uses.count, uses.sum) == (2, 2.0)
     assert [span.attributes["aiopool.waited"] for span in spans.of_waits()] == [1.0]
 
+    conns = [await pool.acquire() for _ in range(2)]
+    using = asyncio.create_task(use())  # waits in the pool's line
+    await asyncio.sleep(2.0)
+    for conn in conns:
+        await pool.release(conn)
+    await using
+    assert [span.attributes["aiopool.waited"] for span in spans.of_waits()] == [1.0, 2.0]
+
 
 async def test_the_instruments_are_made_once(make_pool, metrics, caplog):
     with caplog.at_level(logging.WARNING):
