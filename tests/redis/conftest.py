@@ -1,4 +1,8 @@
-"""Tests against real servers, on asyncio's event loop and on uvloop's."""
+"""Tests against real servers, on asyncio's event loop and on uvloop's.
+
+A test with several cases runs each of them on one loop only, and on the next Python on the other: see
+`pytest_collection_modifyitems`.
+"""
 
 import asyncio
 import gc
@@ -9,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import pytest
 from fleets import ClusterFleet, Fleet, SentinelFleet
@@ -47,6 +52,38 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature
     return LOOPS | EAGER_LOOPS if item.get_closest_marker("eager") else LOOPS
+
+
+LOOP_PARAMETERS = ("_asyncio_loop_factory", "loop")  # pytest-asyncio's, and that of `scripts`
+
+
+@pytest.hookimpl(tryfirst=True)  # of all that there are, before any are chosen by their names
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out half of all pairs of a case and a loop, and on the next Python the other half.
+
+    Numbers with an even and with an odd count of ones in binary make a chessboard in any number of
+    dimensions. So where a test has 2 protocols and 2 parsers, any two of loop, protocol and parser meet in
+    all ways. Tests differ in which half they begin with, so what is true of many is tried in both.
+    """
+    tests: dict[str, dict[tuple[int, ...], list[pytest.Item]]] = {}
+    for item in items:
+        others = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+        loops = [others.pop(name) for name in LOOP_PARAMETERS if name in others]
+        if loops and others:
+            case = tuple(map(id, others.values()))  # which need not be hashable
+            tests.setdefault(item.nodeid.partition("[")[0], {}).setdefault(case, []).append(item)
+    left_out: set[pytest.Item] = set()
+    for test, cases in tests.items():
+        half = crc32(test.encode()) + sys.version_info.minor
+        for number, its_loops in enumerate(cases.values()):
+            if len(its_loops) > 1:  # else it is tied to this one
+                left_out |= {
+                    item
+                    for loop, item in enumerate(its_loops)
+                    if (half + number.bit_count() + loop.bit_count()) % 2
+                }
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 # ---- servers -------------------------------------------------------------------------------------
