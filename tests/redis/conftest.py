@@ -54,6 +54,8 @@ def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's si
     return LOOPS | EAGER_LOOPS if item.get_closest_marker("eager") else LOOPS
 
 
+# For a test that takes long: on the next Python it is another loop.
+ONE_LOOP = pytest.mark.asyncio(loop_factories=[list(LOOPS)[sys.version_info.minor % len(LOOPS)]])
 LOOP_PARAMETERS = ("_asyncio_loop_factory", "loop")  # pytest-asyncio's, and that of `scripts`
 
 

@@ -219,9 +219,10 @@ class ClusterFleet(Fleet):
 
     def trouble(self) -> str:  # noqa: PLR0911 - one for each trouble
         awake = {name: node for name, node in self._ids.items() if node.awake}
+        views = {name: self._view(node) for name, node in awake.items()}
         layouts = []
-        for node in awake.values():
-            view = self._view(node)
+        for own, node in awake.items():
+            view = views[own]
             for name, other in awake.items():
                 seen = view.get(name)
                 if (
@@ -233,7 +234,7 @@ class ClusterFleet(Fleet):
             layouts.append({name: (view[name].master, view[name].ranges) for name in awake})
         if any(layout != layouts[0] for layout in layouts):
             return f"they do not agree: {layouts}"
-        covered = {slot for seen in self._own_views().values() for slot in seen.slots}
+        covered = set().union(*(view[own].slots for own, view in views.items()))
         if len(covered) < SLOTS:
             return f"{SLOTS - len(covered)} slots are nowhere"
         for name, node in awake.items():
@@ -344,6 +345,8 @@ class ClusterFleet(Fleet):
         """
         self._launch(node for node in self.nodes if not node.running)
         self.wait_until_ok()
+        if self._layout() == self._first and not self._ways():
+            return
         for master, replica in zip(self.nodes[:3], self.nodes[3:], strict=True):
             if master in self.replicas():
                 self.failover(master)
@@ -353,7 +356,8 @@ class ClusterFleet(Fleet):
         for slot, target in self._ways().items():
             self.migrate([slot], target)
         for master, home in zip(self.nodes, THIRDS, strict=False):
-            self.migrate(sorted(set(home) - self._own_views()[master].slots), master)
+            if missing := sorted(set(home) - self._own_views()[master].slots):
+                self.migrate(missing, master)
         assert self._layout() == self._first, "this one can not be healed: build a new one"
 
 

@@ -117,6 +117,7 @@ async def test_the_oracle_sees_replies_to_another(server: Server, wire, seed):
     assert report.wrong, report
 
 
+@ONCE
 async def test_the_oracle_sees_lost_slots(server: Server, seed, monkeypatch):
     monkeypatch.setattr("chaos.AFTER_CALM", 0.5)
     report = await round_of_traffic(
@@ -125,6 +126,7 @@ async def test_the_oracle_sees_lost_slots(server: Server, seed, monkeypatch):
     assert report.lost == 1, report
 
 
+@ONCE
 async def test_the_oracle_sees_connections_above_the_size(server: Server, seed):
     report = await round_of_traffic(
         Generous.from_url, server, {}, way="client", requests=REQUESTS, seed=seed

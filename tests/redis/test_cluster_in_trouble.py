@@ -36,7 +36,7 @@ from cluster_load import (
     make_client,
     suffer,
 )
-from conftest import LOOPS, no_clients_of
+from conftest import LOOPS, ONE_LOOP, no_clients_of
 from fleets import HOST, ClusterFleet, slot_of
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -155,14 +155,17 @@ def ids(fleet: ClusterFleet) -> set[tuple[int, str]]:
 # ---- nodes that are lost, and change their roles -------------------------------------------------
 
 
+@ONE_LOOP
 async def test_a_killed_master_costs_what_fails_meanwhile_and_no_more(fleet):
     await endured("kill-master", fleet, errors=LOSSES)
 
 
+@ONE_LOOP
 async def test_a_master_that_hangs_costs_what_fails_meanwhile_and_no_more(fleet):
     await endured("hang", fleet, errors=LOSSES)
 
 
+@ONE_LOOP
 async def test_an_orderly_failover_costs_no_error_and_no_write(fleet):
     nothing_is_gone(await endured("failover", fleet, errors=set()))
 
@@ -262,6 +265,7 @@ async def test_a_topology_read_anew_under_load_costs_no_connection(fleet):
         assert ids(fleet) == clients
 
 
+@ONE_LOOP
 async def test_closing_costs_those_under_way_their_connections_and_later_ones_nothing(fleet):
     nothing_is_gone(await endured("close", fleet, errors=CLOSED))
 
