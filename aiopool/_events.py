@@ -42,6 +42,9 @@ class Listener:
     def waiting(self, pool: Any, /) -> None:
         """Hear, in the caller's task, that it has joined the line."""
 
+    def left(self, pool: Any, /) -> None:
+        """Hear that a caller has left the line before its time: it was cancelled, or sent away."""
+
     def timed_out(self, pool: Any, error: PoolTimeout, /) -> None:
         """Hear, in the caller's task, that it has waited in vain; `error` is what it gets."""
 
@@ -83,6 +86,7 @@ class Events:
     checked: Callbacks
     closed: Callbacks
     waiting: Callbacks
+    left: Callbacks
     timed_out: Callbacks
     rejected: Callbacks
     drained: Callbacks

@@ -217,7 +217,7 @@ class Pool(Generic[C]):
         names = stuck(places.lent.values(), places.line.waiters, task, places.loop)
         if names is None:
             return
-        self._leave_the_line(places, waiter)
+        places.line.leave(waiter)
         what = f"deadlock: all connections are lent to tasks that wait for one themselves: {names}"
         error = self._timeout_error(self._policy.deadlock_error, what, 0.0, 0.0)
         self._count_timed_out(error)
@@ -228,6 +228,8 @@ class Pool(Generic[C]):
         # of a coroutine that a dead loop left behind.)
         if (handed := places.line.leave(waiter)) is not None and places.home.alive:
             places.take_back(handed.conn)
+        if places.events.left and places.home.alive:
+            places.events.tell("left")
 
     def _count_timed_out(self, error: PoolTimeout) -> None:
         self._totals.timed_out += 1

@@ -1,6 +1,6 @@
 """A view of a pool: the same connections, under a ceiling of its own."""
 
-from asyncio import Task
+from asyncio import Future, Task
 from collections.abc import Callable
 from math import inf
 from types import CoroutineType, EllipsisType
@@ -9,6 +9,7 @@ from weakref import finalize, ref
 
 from ._connector import C
 from ._deadlock import stuck
+from ._errors import PoolTimeout, TooManyWaiters
 from ._events import Events, Listener
 from ._events import checked as listening
 from ._explain import E, explained
@@ -86,17 +87,30 @@ class View(Generic[C]):
         now = places.time()
         deadline = inf if timeout is None else now + timeout
         joined = self._joined
-        if life.permits.free:
-            life.permits.take()
-        else:
-            await self._stand_in_line(life, now, deadline)
-            joined = -1
         try:
-            left = None if timeout is None else max(0.0, deadline - places.time())
-            conn = await self._pool.acquire(timeout=left)
-        except BaseException:
-            life.pass_on()
+            if life.permits.free:
+                life.permits.take()
+            else:
+                joined = -1
+                await self._stand_in_line(life, now, deadline)
+            try:
+                left = None if timeout is None else max(0.0, deadline - places.time())
+                conn = await self._pool.acquire(timeout=left)
+            except BaseException:
+                life.pass_on()
+                raise
+        except PoolTimeout as error:
+            self._totals.timed_out += 1
+            if self._events.timed_out:
+                self._events.tell("timed_out", error)
             raise
+        except TooManyWaiters as error:
+            self._totals.rejected += 1
+            if self._events.rejected:
+                self._events.tell("rejected", error)
+            raise
+        finally:
+            self._totals.wait_seconds += places.time() - now
         # Nobody can have joined a line in between, if not this caller.
         self._note(life, conn, 0.0 if joined == self._joined else places.time() - now)
         return conn
@@ -126,49 +140,40 @@ class View(Generic[C]):
         places, line, task = life.places, life.line, current_task(life.places.loop)
         most = places.limits.max_waiting
         if most is not None and line.outnumbers(most - 1):
-            self._turn_away(f"max_waiting={most} callers wait already")
+            what = f"max_waiting={most} callers wait already"
+            raise self._explained(self._policy.rejected_error, what)
         waiter = line.join(deadline, task, now)
         blocked = self._totals.blocked_seconds
         if self._events.waiting:
             self._events.tell("waiting")
+        self._refuse_deadlock(life, task, waiter)
         try:
-            self._refuse_deadlock(life, task)
             got = await waiter
         except BaseException:
             if line.leave(waiter) is not None:  # handed over and cancelled in the same tick
                 life.pass_on()
+            if self._events.left:
+                self._events.tell("left")
             raise
-        finally:
-            waited = places.time() - now
-            self._totals.wait_seconds += waited
         if got is None:
+            waited = places.time() - now
             what = (
                 f"no connection within {deadline - now:g} s, as {self.limit} are lent by this view"
             )
             blocked = self._totals.blocked_seconds - blocked
-            self._give_up(self._explained(self._policy.timeout_error, what, waited, blocked))
+            raise self._explained(self._policy.timeout_error, what, waited, blocked)
 
-    def _refuse_deadlock(self, life: _Life[C], task: "Task[Any] | None") -> None:
+    def _refuse_deadlock(
+        self, life: _Life[C], task: "Task[Any] | None", waiter: "Future[Permits | None]"
+    ) -> None:
         """Send the caller away, if nobody can give a connection back but those who wait for a permit."""
         if len(life.lent) < self.limit:
             return  # the others will, when they have got one
         names = stuck(life.lent.values(), life.line.waiters, task, life.places.loop)
         if names is not None:
+            life.line.leave(waiter)
             what = f"deadlock: all that this view lends have tasks that wait for one themselves: {names}"
-            self._give_up(self._explained(self._policy.deadlock_error, what))
-
-    def _turn_away(self, what: str) -> NoReturn:
-        self._totals.rejected += 1
-        error = self._explained(self._policy.rejected_error, what)
-        if self._events.rejected:
-            self._events.tell("rejected", error)
-        raise error
-
-    def _give_up(self, error: Exception) -> NoReturn:
-        self._totals.timed_out += 1
-        if self._events.timed_out:
-            self._events.tell("timed_out", error)
-        raise error
+            raise self._explained(self._policy.deadlock_error, what)
 
     def _present(self) -> _Life[C]:
         """Give what there is in the pool's present life, begun if there is none."""

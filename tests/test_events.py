@@ -89,7 +89,7 @@ async def test_what_was_handed_over_and_not_taken_is_neither_lent_nor_returned(m
     await pool.release(conn)
     waiter.cancel()
     await asyncio.wait([waiter])
-    assert ear.heard == [("waiting",), ("returned", conn, 0.0)]
+    assert ear.heard == [("waiting",), ("returned", conn, 0.0), ("left",)]
 
 
 async def test_a_listener_that_was_taken_off_hears_nothing(make_pool):
@@ -147,6 +147,10 @@ async def test_an_exception_in_a_listener_is_logged_and_breaks_nothing(
         await pool.acquire(timeout=1.0)
     await asyncio.sleep(1.5)
     pool.drain()
+    waiter = asyncio.create_task(pool.acquire())
+    await turns(1)
+    waiter.cancel()
+    await asyncio.wait([waiter])
     assert name in ear.names
     told = [record for record in caplog.records if "a listener has failed" in record.message]
     assert {record.levelno for record in told} == {logging.ERROR}

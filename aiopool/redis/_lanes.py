@@ -212,13 +212,14 @@ class Lanes:
         self._waiter = None
         if (error := waiter.exception()) is not None:
             assert isinstance(error, Exception)  # noqa: S101 - for the type checkers
+            self._tell_that_it_has_left()
             self._refuse(error)
         elif (entry := waiter.result()) is not None:
-            if not self._wanted:
+            if not self._wanted or not entry.conn.is_connected:  # any more
                 self.places.take_back(entry.conn)
-            elif not entry.conn.is_connected:  # any more
-                self.places.take_back(entry.conn)
-                self._flush()
+                self._tell_that_it_has_left()
+                if self._wanted:
+                    self._flush()
             elif (lane := self._begin(entry, self._time() - since)) is not None:
                 self._use(lane)
 
@@ -229,6 +230,11 @@ class Lanes:
             self._waiter = None
             self.places.line.leave(waiter)
             waiter.cancel()
+            self._tell_that_it_has_left()
+
+    def _tell_that_it_has_left(self) -> None:
+        if self.places.events.left:
+            self.places.events.tell("left")
 
     def _begin(self, entry: Entry[Accountable], waited: float) -> Lane | None:
         """Make a lane of a connection, at once unless redis-py would check its health first."""

@@ -47,6 +47,10 @@ class Recorder(Listener):
         """Record the counts."""
         self._record_counts()
 
+    def left(self, _pool: Pool[Any], /) -> None:
+        """Record the counts: it may have been handed one that is idle again."""
+        self._record_counts()
+
     def checked(self, _pool: Pool[Any], _conn: object, /) -> None:
         """Record the counts."""
         self._record_counts()
