@@ -3,13 +3,11 @@
 Hypothesis draws options, then one thing after the other that may be done or may happen; it cuts what
 fails down to the steps that matter. After each step all comes to rest before the next, so there is one
 right result, and it is compared; what happens at the same time is for `test_storm.py`. The examples are
-always the same on one version of Python and others on the next, unless `AIOPOOL_SEEDS` is set: then there
-is a new one for five seeds of the storm.
+always the same, unless `AIOPOOL_SEEDS` is set: then there is a new one for five seeds of the storm.
 """
 
 import asyncio
 import os
-import sys
 from collections import Counter
 from itertools import count
 from math import inf
@@ -18,7 +16,7 @@ from typing import ClassVar
 import pytest
 from clock import JumpingLoop
 from fakes import Conn, FakeConnector, Mortal, check_rules
-from hypothesis import HealthCheck, configuration, seed, settings
+from hypothesis import HealthCheck, configuration, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -31,7 +29,7 @@ from model import Caller, Model
 
 from aiopool import NotLent, Pool, PoolTimeout, TooManyWaiters, _limits, _opener
 
-SEEDS = int(os.environ.get("AIOPOOL_SEEDS", "1000"))
+SEEDS = int(os.environ.get("AIOPOOL_SEEDS", "3000"))
 
 
 class Hopeless(Exception):
@@ -398,12 +396,11 @@ def test_whatever_is_done_to_a_pool_it_does_what_the_model_says(monkeypatch, tmp
     configuration.set_hypothesis_home_dir(tmp_path)
     how = settings(
         max_examples=SEEDS // 5,
+        derandomize="AIOPOOL_SEEDS" not in os.environ,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),  # as hypothesis does for state machines
     )
-    if "AIOPOOL_SEEDS" not in os.environ:
-        seed(sys.version_info.minor)(PoolMachine)
     run_state_machine_as_test(PoolMachine, settings=how)
     for outcome in (*OUTCOMES, *ERRORS, *REASONS):
         assert PoolMachine.reached[outcome] >= SEEDS // 300, PoolMachine.reached
