@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
+from itertools import takewhile
 from math import inf
 from random import uniform
 from typing import Generic, Protocol
@@ -85,7 +86,8 @@ class Places(Generic[C]):
         self.permits = Permits(limits.max_size)
         self.idle: IdleQueue[C] = IdleQueue()
         self._idle_entries = self.idle.entries
-        self.lent: dict[int, Entry[C]] = {}  # by id() of the connection, which need not be hashable
+        # By id() of the connection, which need not be hashable; the longest lent first.
+        self.lent: dict[int, Entry[C]] = {}
         self.line: Line[Entry[C]] = Line(loop, lasting.totals)
         self._connector = connector = lasting.connector
         self.opener = Opener(loop, connector, self.permits, self, limits, lasting.context)
@@ -131,6 +133,15 @@ class Places(Generic[C]):
         return most is not None and self.line.outnumbers(
             most - 1 + max(0, self.permits.total - len(self.lent))
         )
+
+    @property
+    def waiting_for_returns(self) -> int:
+        """How many wait for what is lent, or who were cancelled in this turn."""
+        return len(self.line) - max(0, self.permits.total - len(self.lent))
+
+    def lent_before(self, then: float) -> int:
+        """Say how many were lent before that time, and still are. Takes as long as to count them."""
+        return sum(1 for _ in takewhile(lambda entry: entry.lent_at < then, self.lent.values()))
 
     # ---- moves -------------------------------------------------------------------------------
 

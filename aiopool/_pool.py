@@ -70,8 +70,10 @@ class Pool(Generic[C]):
                 the call stack at every lending.)
             reclaim: Whether a connection lent to a task that has ended is closed, so that another takes
                 its place. Needs `leak_after`.
-            shed: Whether callers who would have to wait for longer than their `timeout`, by how many
-                wait before them and how long connections are used of late, get `TooManyWaiters` at once.
+            shed: Whether callers get `TooManyWaiters` at once if they would have to wait too long: if
+                the wait to be expected, by how many wait before them and how long connections were used
+                of late, and three such uses (at most half of the `timeout`) exceed their `timeout`.
+                Never those before whom nobody waits.
             name: Shown in `repr` and error messages.
 
         Raises:
@@ -102,7 +104,7 @@ class Pool(Generic[C]):
         self._events.add(Log())
         self._load: Load | None = None
         if shed:
-            self._load = Load()
+            self._load = Load(self._limits)
             self._events.add(self._load)
         self._places: Places[C] | None = None  # of the present or, once closed, the last life
         self._serving: Places[C] | None = None  # the same, unless closed
@@ -150,7 +152,7 @@ class Pool(Generic[C]):
             if timeout is ...:
                 timeout = self._limits.timeout
             if self._limits.max_waiting is not None or self._load is not None:
-                self._pass_the_door(places, timeout)
+                self._pass_the_door(places, timeout, now)
             line = places.line
             waiter = line.join(inf if timeout is None else now + timeout, task, now)
             blocked = self._totals.blocked_seconds
@@ -188,19 +190,20 @@ class Pool(Generic[C]):
             places.events.tell("lent", entry.conn, waited)
         return entry.conn
 
-    def _pass_the_door(self, places: Places[C], timeout: float | None) -> None:
+    def _pass_the_door(self, places: Places[C], timeout: float | None, now: float) -> None:
         """Turn the caller away, if too many wait already."""
         if places.crowded:
             what = f"max_waiting={self._limits.max_waiting} callers wait already"
-        elif self._load is None or timeout is None:
+        elif self._load is None or timeout is None or (before := places.waiting_for_returns) <= 0:
             return
         else:
-            size = places.permits.total
-            expected = self._load.wait(max(0, len(places.line) - size + len(places.lent)), size)
-            if expected <= timeout:
+            # Who has had one for that long may keep it for days.
+            coming_back = max(1, places.permits.total - places.lent_before(now - timeout))
+            expected = self._load.wait(before + 1, coming_back)
+            if self._load.fits(expected, timeout):
                 return
             what = (
-                f"a wait of {expected:.3g} s is expected, longer than the timeout of {timeout:g} s"
+                f"a wait of {expected:.3g} s is expected, too long for a timeout of {timeout:g} s"
             )
         self._totals.rejected += 1
         error = self._explained(self._policy.rejected_error, what)
@@ -404,6 +407,8 @@ class Pool(Generic[C]):
             max_size=old.max_size if max_size is None else max_size,
             min_size=old.min_size if min_size is None else min_size,
         )
+        if self._load is not None:
+            self._load.limits = self._limits
         if places is not None:
             places.resize(self._limits)
 

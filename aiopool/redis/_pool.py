@@ -94,7 +94,7 @@ class RedisPool(ConnectionPool):
             leak_after: Seconds after which a lent connection is told of, unless its holder subscribes;
                 one lent to a task that has ended is told of at once. See `Pool`.
             reclaim: Whether a connection lent to a task that has ended is closed to make room.
-            shed: Whether callers who would have to wait for longer than their `timeout` are turned away.
+            shed: Whether callers who would have to wait too long for their `timeout` are turned away.
             name: Shown in `repr` and error messages; the server's address by default.
             max_connections: redis-py's name for `max_size`.
             connection_class: A connection class of redis-py's, or derived from one.

@@ -106,7 +106,7 @@ class RedisCluster(_RedisCluster):
             max_opening: How many openings may be under way at once, to each node.
             leak_after: Seconds after which a lent connection is told of; see `RedisPool`.
             reclaim: Whether a connection lent to a task that has ended is closed to make room.
-            shed: Whether callers who would have to wait for longer than their `timeout` are turned away.
+            shed: Whether callers who would have to wait too long for their `timeout` are turned away.
             lanes: If set, commands share up to so many connections to each node, as with
                 `RedisPool.pipelined()`. None: each has a connection of its own while it lasts.
             max_in_flight: How many commands may be under way on the lanes of a node.
