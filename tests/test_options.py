@@ -45,6 +45,7 @@ def test_a_value_out_of_range_is_refused(option, value, allowed):
         ("max_lifetime", [], "a number of seconds or None"),
         ("check_after", "never", "a number of seconds or None"),
         ("leak_after", object, "a number of seconds or None"),
+        ("shed", 1, "a bool"),
         ("name", 7, "a str or None"),
     ],
 )
