@@ -148,7 +148,8 @@ async def test_while_a_pool_shrinks_what_is_to_be_closed_keeps_nobody_out(make_p
 
 
 async def test_one_use_of_a_minute_keeps_nobody_out(make_pool):
-    pool, _ = make_pool(max_size=10, timeout=1.0, shed=True)
+    pool, _ = make_pool(max_size=1, timeout=1.0, shed=True)
+    pool.resize(max_size=10)
     await pool.warm(10)
     await used(pool, 1 / 64, times=100)
     await used(pool, 60.0)
@@ -173,6 +174,18 @@ async def test_a_connection_that_is_kept_is_not_expected_back(make_pool):
     await asyncio.wait(let_in)
     for conn in kept:
         await pool.release(conn)
+
+
+async def test_if_all_are_kept_the_line_is_that_of_one(make_pool):
+    pool, _ = make_pool(max_size=2, timeout=None, shed=True)
+    await used(pool, 0.25)
+    kept = [await elsewhere(pool.acquire()) for _ in range(2)]
+    await asyncio.sleep(2.0)
+    let_in, away = await come(pool, 20, timeout=1.0)
+    assert (len(let_in), away) == (2, 18)
+    for conn in kept:
+        await pool.release(conn)
+    await asyncio.gather(*let_in)
 
 
 async def test_after_a_slow_spell_the_line_is_soon_as_long_as_before(make_pool):
