@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     _bench(commands.add_parser("bench", help="measure how large your pool should be"))
+    _top(commands.add_parser("top", help="watch the pools of another process, live"))
     return parser
 
 
@@ -168,6 +169,35 @@ def _bench(bench: argparse.ArgumentParser) -> None:
         help="draw the result there, as its ending says: .png or .svg",
     )
     _add_json(bench)
+
+
+def _top(top: argparse.ArgumentParser) -> None:
+    top.description = (
+        "Shows the pools of another process: who has connections, who waits for one, and the last "
+        "minute. The process has to serve them: see aiopool.integrations.debug."
+    )
+    top.epilog = (
+        "Exit code: 0 if it was shown, 2 if nobody answers there, 130 if it was interrupted."
+    )
+    top.add_argument(
+        "target",
+        metavar="PATH-or-URL",
+        help="the path of the unix socket where they are served, or the http(s) URL of their page",
+    )
+    top.add_argument(
+        "--interval",
+        type=_number(0.1, 60),
+        default=1.0,
+        metavar="SECONDS",
+        help="how often to look (default: 1)",
+    )
+    how = top.add_mutually_exclusive_group()
+    how.add_argument(
+        "--once", action="store_true", help="show one picture, as it is without a terminal, and end"
+    )
+    how.add_argument(
+        "--json", action="store_true", dest="as_json", help="print what is told, once, and end"
+    )
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:

@@ -1,0 +1,275 @@
+"""Look into pools from outside: over a unix socket (for `aiopool top`), or on a page of one's own service.
+
+Neither is there unless it is asked for, and neither tells more than `snapshot()` does. Serve pools on the
+event loop that they are used on.
+"""
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import stat
+import time
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import fields
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
+
+from redis.asyncio import Redis
+
+from aiopool import Holder, RedisCluster, Stats, Waiting
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+
+@runtime_checkable
+class _Pool(Protocol):
+    """Whatever tells of itself as a `Pool` does."""
+
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def last_error(self) -> str | None: ...
+    def stats(self) -> Stats: ...
+    def holders(self) -> list[Holder]: ...
+    def waiters(self) -> list[Waiting]: ...
+
+
+Source: TypeAlias = _Pool | Redis | RedisCluster
+
+MOST = 50
+"""So many holders and so many callers in line are told of each pool, the longest there first."""
+_LONGEST_NAME = 200
+
+# ---- what is told ------------------------------------------------------------------------------------
+
+
+def snapshot(*pools: Source) -> dict[str, Any]:
+    """Picture pools as they are now, in what JSON knows. All durations are seconds.
+
+    It has nothing of the options of a connection: no password, no user name, no URL. Names of tasks and
+    places in the code are told as they are.
+
+    Args:
+        pools: A `RedisCluster` stands for the pools of its nodes, another client for its pool.
+
+    """
+    return {
+        "pid": os.getpid(),
+        "time": time.time(),
+        "pools": [_picture(pool) for pool in _flat(pools)],
+    }
+
+
+def _flat(pools: Sequence[object]) -> Iterator[_Pool]:
+    for pool in pools:
+        if isinstance(pool, RedisCluster):
+            yield from _flat([*cast("Any", pool.nodes_manager).pools()])
+            continue
+        lending: object = getattr(pool, "connection_pool", pool)  # a client's
+        if not isinstance(lending, _Pool):
+            msg = f"not a pool: a {type(pool).__name__}"
+            raise TypeError(msg)
+        yield lending
+
+
+def _picture(pool: _Pool) -> dict[str, Any]:
+    stats, holders, waiters = pool.stats(), pool.holders(), pool.waiters()
+    return {
+        "name": pool.name,
+        "kind": type(pool).__name__,
+        "stats": {each.name: getattr(stats, each.name) for each in fields(Stats)},
+        "holders": [
+            {"task": _short(holder.task), "age": holder.age, "where": holder.where}
+            for holder in holders[:MOST]
+        ],
+        "more_holders": max(0, len(holders) - MOST),
+        "waiters": [{"task": _short(waiter.task), "age": waiter.age} for waiter in waiters[:MOST]],
+        "more_waiters": max(0, len(waiters) - MOST),
+        "last_error": pool.last_error,
+    }
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _as_json(pools: Sequence[Source]) -> bytes:
+    return json.dumps(snapshot(*pools)).encode()  # in ASCII: a task's name may be no valid text
+
+
+# ---- the unix socket ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def serve(*pools: Source, path: str | os.PathLike[str]) -> AsyncGenerator[None]:
+    """Answer on a unix socket for the length of an `async with` block, to this user's processes only.
+
+    ::
+
+        async with pool, serve(pool, path="/run/my-service/pool.sock"):
+            ...
+
+    Whoever sends a line gets a `snapshot()`, as a line of JSON, and may then ask again.
+
+    Args:
+        pools: As for `snapshot()`.
+        path: Where the socket is to be. One that a dead process has left there is replaced, and the
+            folder must be there.
+
+    Raises:
+        TypeError: Not a pool.
+        OSError: Somebody else answers there already, what is there is no socket, or none can be made.
+
+    """
+    snapshot(*pools)  # refuses now what can't be told later
+    asking: set[_Asking] = set()
+    with _listener(Path(path)) as sock:
+        server = await asyncio.get_running_loop().create_unix_server(
+            lambda: _Asking(pools, asking), sock=sock
+        )
+        try:
+            yield
+        finally:
+            server.close()
+            for each in [*asking]:
+                each.transport.abort()
+            await server.wait_closed()
+
+
+class _Asking(asyncio.Protocol):
+    """Somebody who asks. There is no task for it, and no more than one answer is under way to it."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, pools: Sequence[Source], asking: "set[_Asking]") -> None:
+        self._pools = pools
+        self._asking = asking
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=0)
+        self._asking.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
+        self._asking.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        # Once for all lines that came at a time, or a flood of them would keep the event loop busy.
+        if b"\n" in data:
+            self.transport.write(_as_json(self._pools) + b"\n")
+
+    # Who does not read is not heard either.
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+
+@contextmanager
+def _listener(path: Path) -> Generator[socket.socket]:
+    """Bind a socket that only this user may connect to, and remove it in the end."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(0.0)
+        try:
+            sock.bind(str(path))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            _remove_stale(path)
+            sock.bind(str(path))
+        # Nobody can connect before it listens.
+        path.chmod(0o600)
+        ours = path.stat().st_ino
+        try:
+            yield sock
+        finally:
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino == ours:  # else it is somebody else's by now
+                    path.unlink()
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a process that is gone."""
+    if not stat.S_ISSOCK(path.lstat().st_mode):
+        raise OSError(errno.EEXIST, "There is something else than a socket", str(path))
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(0.0)
+        try:
+            sock.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        except BlockingIOError:  # many ask there already
+            raise _taken(path) from None
+        else:
+            raise _taken(path)
+
+
+def _taken(path: Path) -> OSError:
+    return OSError(
+        errno.EADDRINUSE, "Another process, or this one, serves there already", str(path)
+    )
+
+
+# ---- the page ----------------------------------------------------------------------------------------
+
+
+def app(*pools: Source) -> "Starlette":
+    """Make an ASGI app with a live page of pools, to mount in a Starlette or FastAPI app.
+
+    ::
+
+        service.mount("/debug/pool", debug.app(pool))
+
+    It has no locks of its own: whoever reaches the path sees what `snapshot()` tells, which is for
+    operators. So mount it where only they come, or behind your authentication.
+
+    Args:
+        pools: As for `snapshot()`.
+
+    Raises:
+        TypeError: Not a pool.
+        ModuleNotFoundError: Starlette is not there: `pip install 'aiopool[web]'`.
+
+    """
+    from starlette.applications import Starlette  # noqa: PLC0415 - the socket does without it
+    from starlette.responses import Response  # noqa: PLC0415 - likewise
+    from starlette.routing import Route  # noqa: PLC0415 - likewise
+
+    snapshot(*pools)  # refuses now what can't be told later
+    page = files("aiopool.integrations").joinpath("debug.html").read_text("utf-8")
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": _policy(page),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+    async def show(_request: "Request") -> "Response":
+        return Response(page, media_type="text/html", headers=headers)
+
+    async def tell(_request: "Request") -> "Response":
+        return Response(_as_json(pools), media_type="application/json", headers=headers)
+
+    return Starlette(routes=[Route("/", show), Route("/snapshot.json", tell)])
+
+
+def _policy(page: str) -> str:
+    """Allow what stands in the page and its own service's snapshot, nothing else: no other script either."""
+    rules = ["default-src 'none'", "connect-src 'self'", "img-src data:"]
+    rules += ["base-uri 'none'", "form-action 'none'", "frame-ancestors 'self'"]
+    for element in ("style", "script"):
+        text = page.partition(f"<{element}>")[2].partition(f"</{element}>")[0]
+        digest = b64encode(sha256(text.encode()).digest()).decode()
+        rules.append(f"{element}-src 'sha256-{digest}'")
+    return "; ".join(rules)
