@@ -1,0 +1,61 @@
+"""A service with busy pools and the page that shows them, for the tests of the page; runs until it is ended.
+
+Arguments: the URL of a Redis server, and a port of the loopback.
+"""
+
+import asyncio
+import sys
+
+import uvicorn
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from aiopool import RedisPool
+from aiopool.integrations import debug
+
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
+SECRET = "s3cret"  # noqa: S105 - not one that matters
+
+
+async def work(pool):
+    """Do something all the time."""
+    client = pool.client()
+    while True:
+        await client.incr("n")
+        await asyncio.sleep(0.01)
+
+
+async def hold(pool):
+    """Have a connection for ever."""
+    async with pool.connection(timeout=None):
+        await asyncio.Future()
+
+
+async def fail(pool):
+    """Try to connect to where nobody is, once."""
+    await asyncio.gather(pool.client().ping(), return_exceptions=True)
+
+
+async def main(url, port):
+    retry = Retry(NoBackoff(), 0)
+    with_password = url.replace("redis://", f"redis://us3r:{SECRET}@")
+    async with (
+        RedisPool(url, max_size=4, leak_after=60) as busy,
+        RedisPool(url, max_size=1, name="small") as small,
+        RedisPool(with_password, name="refused", timeout=1, retry=retry) as refused,
+    ):
+        tasks = [asyncio.create_task(work(busy), name=f"worker {n}") for n in range(2)]
+        tasks += [asyncio.create_task(hold(busy), name=HOSTILE)]
+        tasks += [asyncio.create_task(hold(small), name=f"patient {n}") for n in range(60)]
+        await fail(refused)
+        app = Starlette(routes=[Mount("/debug/pool", debug.app(busy, small, refused))])
+        await uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", ws="none")).serve()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
