@@ -159,8 +159,8 @@ async def test_whatever_has_a_pool_can_be_told_of(server):
         async with few.connection():
             told = debug.snapshot(pool, pool.pipelined(), few)["pools"]
     assert [one["stats"]["lent"] for one in told] == [1, 1, 1]
-    assert told[0]["name"] == told[1]["name"]
-    assert told[2]["name"] == "few"
+    assert told[0]["name"] == told[1]["name"] == pool.name
+    assert told[2]["name"] == few.name
 
 
 async def test_a_cluster_is_told_of_as_its_nodes(cluster_fleet):

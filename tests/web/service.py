@@ -1,6 +1,6 @@
 """A service with busy pools and the page that shows them, for the tests of the page; runs until it is ended.
 
-Arguments: the URL of a Redis server, and a port of the loopback.
+Arguments: the URL of a Redis server, one of it with a wrong password, a port of the loopback, and a name.
 """
 
 import asyncio
@@ -14,9 +14,6 @@ from starlette.routing import Mount
 
 from aiopool import RedisPool
 from aiopool.integrations import debug
-
-HOSTILE = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
-SECRET = "s3cret"  # noqa: S105 - not one that matters
 
 
 async def work(pool):
@@ -38,24 +35,25 @@ async def fail(pool):
     await asyncio.gather(pool.client().ping(), return_exceptions=True)
 
 
-async def main(url, port):
+async def main(url, wrong_url, port, name):
     retry = Retry(NoBackoff(), 0)
-    with_password = url.replace("redis://", f"redis://us3r:{SECRET}@")
     async with (
         RedisPool(url, max_size=4, leak_after=60) as busy,
         RedisPool(url, max_size=1, name="small") as small,
-        RedisPool(with_password, name="refused", timeout=1, retry=retry) as refused,
+        RedisPool(wrong_url, name="refused", timeout=1, retry=retry) as refused,
     ):
         tasks = [asyncio.create_task(work(busy), name=f"worker {n}") for n in range(2)]
-        tasks += [asyncio.create_task(hold(busy), name=HOSTILE)]
+        tasks += [asyncio.create_task(hold(busy), name=name)]
         tasks += [asyncio.create_task(hold(small), name=f"patient {n}") for n in range(60)]
         await fail(refused)
         app = Starlette(routes=[Mount("/debug/pool", debug.app(busy, small, refused))])
-        await uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", ws="none")).serve()
+        await uvicorn.Server(
+            uvicorn.Config(app, port=int(port), log_level="error", ws="none")
+        ).serve()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(*sys.argv[1:]))

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from service import HOSTILE, SECRET
 
 from aiopool._cli._redis_server import free_port, redis_server
 
 pytestmark = pytest.mark.browser
+
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
+SECRET = "s3cret"  # noqa: S105 - not one that matters
 
 # Nothing of Chromium's own that would look for the world.
 FLAGS = [
@@ -34,8 +36,10 @@ class Service:
     """The process whose pools are shown."""
 
     def __init__(self, redis):
-        self.words = [redis, str(free_port())]
-        self.url = f"http://127.0.0.1:{self.words[1]}/debug/pool"
+        port = free_port()
+        wrong = redis.replace("redis://", f"redis://us3r:{SECRET}@")
+        self.words = [redis, wrong, str(port), HOSTILE]
+        self.url = f"http://127.0.0.1:{port}/debug/pool"
         self.start()
 
     def start(self):
