@@ -105,7 +105,7 @@ async def standing(pool, *names):
 
 async def test_over_the_socket_comes_what_the_pools_say_of_themselves(server, path):
     async with (
-        RedisPool(server.url, max_size=2, leak_after=60, timeout=0.02, **STRICT) as pool,
+        RedisPool(server.url, max_size=2, leak_after=60, **STRICT) as pool,
         RedisPool(server.url, max_size=7, name="second", **STRICT) as second,
         debug.serve(pool, second, path=path),
     ):
@@ -335,7 +335,7 @@ async def test_who_asks_again_is_answered_again(server, path):
 
 
 async def test_silent_vanishing_and_nonsense_clients_harm_nothing(server, path):
-    async with RedisPool(server.url) as pool:
+    async with asyncio.timeout(10), RedisPool(server.url) as pool:
         async with debug.serve(pool, path=path):
             bad = [await asyncio.open_unix_connection(path) for _ in range(30)]
             for number, (_, writer) in enumerate(bad):

@@ -40,7 +40,7 @@ async def main(url, wrong_url, port, name):
     async with (
         RedisPool(url, max_size=4, leak_after=60) as busy,
         RedisPool(url, max_size=1, name="small") as small,
-        RedisPool(wrong_url, name="refused", timeout=1, retry=retry) as refused,
+        RedisPool(wrong_url, name="refused-" * 40, timeout=1, retry=retry) as refused,
     ):
         tasks = [asyncio.create_task(work(busy), name=f"worker {n}") for n in range(2)]
         tasks += [asyncio.create_task(hold(busy), name=name)]
