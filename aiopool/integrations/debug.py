@@ -132,14 +132,16 @@ async def serve(*pools: Source, path: str | os.PathLike[str]) -> AsyncGenerator[
     """
     snapshot(*pools)  # refuses now what can't be told later
     asking: set[_Asking] = set()
+    over = asyncio.Event()
     with _listener(Path(path)) as sock:
         server = await asyncio.get_running_loop().create_unix_server(
-            lambda: _Asking(pools, asking), sock=sock
+            lambda: _Asking(pools, asking, over), sock=sock
         )
         try:
             yield
         finally:
             server.close()
+            over.set()
             for each in [*asking]:
                 each.transport.abort()
             await server.wait_closed()
@@ -150,14 +152,19 @@ class _Asking(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, pools: Sequence[Source], asking: "set[_Asking]") -> None:
+    def __init__(
+        self, pools: Sequence[Source], asking: "set[_Asking]", over: asyncio.Event
+    ) -> None:
         self._pools = pools
         self._asking = asking
+        self._over = over
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=0)
         self._asking.add(self)
+        if self._over.is_set():  # it was let in before, but is made only now
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
         self._asking.discard(self)

@@ -353,6 +353,21 @@ async def test_silent_vanishing_and_nonsense_clients_harm_nothing(server, path):
             writer.close()
 
 
+# (Who comes two turns before is accepted, but asyncio drops it without closing it: that is left to the
+# garbage collector, with any server of asyncio's.)
+@pytest.mark.parametrize("turns", [0, 1, 3, 4])
+async def test_who_comes_when_it_ends_is_sent_away(server, path, turns):
+    with socket.socket(socket.AF_UNIX) as late:
+        late.settimeout(0.0)
+        async with asyncio.timeout(10), RedisPool(server.url) as pool:
+            async with debug.serve(pool, path=path):
+                late.connect(str(path))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            with suppress(ConnectionError):
+                assert await asyncio.get_running_loop().sock_recv(late, 1) == b""
+
+
 async def test_a_flood_of_lines_makes_few_snapshots(server, path, monkeypatch):
     async with RedisPool(server.url) as pool, debug.serve(pool, path=path):
         made = []
