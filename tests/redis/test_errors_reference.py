@@ -623,6 +623,17 @@ async def _(stage: Stage) -> Exception:
     return await stage.fails(pool.client().ping())
 
 
+@case("More wait already than can be served in time")
+async def _(stage: Stage) -> Exception:
+    pool = await busy(stage, timeout=1.0, shed=True)
+    pool._core._load._mean = 1.0  # as if all uses had taken that long
+    for _ in range(5):
+        waiting = asyncio.create_task(pool.client().ping())
+        stage.trouble.callback(waiting.cancel)
+    await eventually(lambda: pool.stats().waiting == 5, "five wait")
+    return await stage.fails(pool.client().ping())
+
+
 @case("The pool is closed")
 async def _(stage: Stage) -> Exception:
     pool = stage.make(stage.server.url, max_size=10)
