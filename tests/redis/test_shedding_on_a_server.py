@@ -8,6 +8,8 @@ from redis.exceptions import MaxConnectionsError
 from servers import STRICT, Server, eventually
 
 from aiopool import RedisCluster, RedisPool, SentinelPool, TooManyWaiters
+from benchmarks.shedding import measurement
+from benchmarks.shedding.service import CONSTANT
 
 USE = 0.05
 
@@ -46,3 +48,11 @@ async def test_it_is_an_option_of_each_node_of_a_cluster(cluster_fleet: ClusterF
         pools = [node.pool for node in cluster.get_nodes()]
         assert len(pools) == 6
         assert all(pool._core._load is not None for pool in pools)
+
+
+def test_the_measurement_measures(monkeypatch):
+    monkeypatch.setattr(measurement, "WARM_UP", 0.5)
+    monkeypatch.setattr(measurement, "LASTS", 0.5)
+    measured = measurement.measure(6.0, CONSTANT, shed=True, seed=1)
+    assert measured.tally.served
+    assert measured.tally.rejected
