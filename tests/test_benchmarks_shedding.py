@@ -45,7 +45,7 @@ def test_the_command_fills_a_page(tmp_path, capsys, monkeypatch):
     text = page.read_text()
     assert "seed 7" in text
     assert "old" not in text
-    assert "| `shed=True` |" in text
+    assert "|  | `shed=True` |" in text
     assert "| 0.5x |" in capsys.readouterr().out
 
 

@@ -35,12 +35,14 @@ def overload(outcomes: Mapping[tuple[Uses, float, float, Rule], Outcome]) -> str
 
 
 def rules(outcomes: Mapping[tuple[Rule, str, Uses], Outcome]) -> str:
-    """Make a table of the goodput by each rule in each trouble."""
-    troubles = list(dict.fromkeys((trouble, uses) for _, trouble, uses in outcomes))
-    head = ["", *(f"{trouble}, {uses.name}" for trouble, uses in troubles)]
+    """Make a table of the goodput by each rule in each trouble, and after how long failures were told."""
+    head = ["", *(rule.name for rule in dict.fromkeys(rule for rule, *_ in outcomes))]
     rows = [
-        [rule.name, *(_share(outcomes[rule, *each].goodput) for each in troubles)]
-        for rule in dict.fromkeys(rule for rule, *_ in outcomes)
+        [
+            f"{trouble}, {uses.name}",
+            *(_in_short(each) for (_, *case), each in outcomes.items() if case == [trouble, uses]),
+        ]
+        for trouble, uses in dict.fromkeys((trouble, uses) for _, trouble, uses in outcomes)
     ]
     return table(head, rows)
 
@@ -63,6 +65,11 @@ def _figures(outcome: Outcome) -> list[str]:
         _seconds(tally.took(0.5)),
         _seconds(tally.took(0.99)),
     ]
+
+
+def _in_short(outcome: Outcome) -> str:
+    told = _told_after(outcome.tally)
+    return f"{_share(outcome.goodput)} ({told})" if told else _share(outcome.goodput)
 
 
 def _share(share: float) -> str:
