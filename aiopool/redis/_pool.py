@@ -190,7 +190,8 @@ class RedisPool(ConnectionPool):
 
         Raises:
             PoolTimeout: None came free in time; also a `redis.exceptions.MaxConnectionsError`.
-            TooManyWaiters: `max_waiting` callers wait already; also a `MaxConnectionsError`.
+            TooManyWaiters: `max_waiting` callers wait already or, with `shed`, too many to be served in
+                time; also a `MaxConnectionsError`.
             PoolClosed: The pool was closed; also a `redis.exceptions.ConnectionError`.
             WrongLoop: The pool is in use on another event loop.
             redis.exceptions.RedisError: Connecting goes on failing, with no connection left to

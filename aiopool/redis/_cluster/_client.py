@@ -167,7 +167,7 @@ class RedisCluster(_RedisCluster):
         Raises:
             PoolTimeout: No connection to the node came free in time. (As `TooManyWaiters` it is also
                 redis-py's `MaxConnectionsError`, and neither is a reason to read the topology anew.)
-            TooManyWaiters: `max_waiting` callers wait at the node already.
+            TooManyWaiters: `max_waiting` callers wait at the node already or, with `shed`, too many.
             redis.exceptions.RedisError: As redis-py's.
 
         """
