@@ -34,10 +34,11 @@ class Log(Listener):
         elif logger.isEnabledFor(logging.DEBUG):
             logger.debug("%r has opened a connection in %.4f s", pool, took)
 
-    def open_failed(self, pool: "Pool[Any]", _error: Exception, failures: int, /) -> None:
-        """Warn of the first in a row."""
+    def open_failed(self, pool: "Pool[Any]", error: Exception, failures: int, /) -> None:
+        """Warn of the first in a row, unless it was cancelled, as all tasks are when a loop ends."""
         self._failures = failures
-        level = logging.WARNING if failures == 1 else logging.DEBUG
+        cancelled = isinstance(error.__cause__, asyncio.CancelledError)
+        level = logging.WARNING if failures == 1 and not cancelled else logging.DEBUG
         if logger.isEnabledFor(level):
             msg = "%r could not open a connection, for the %d. time in a row: %s"
             logger.log(level, msg, pool, failures, pool.last_error)

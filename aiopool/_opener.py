@@ -284,7 +284,9 @@ class Opener(Generic[C]):
     def _failure(self, task: "asyncio.Task[T]") -> Exception | None:
         """Say what ended the task, if not success. What is no plain error is made the cause of one."""
         if task.cancelled():
-            return self._owner.aborted("cancelled from outside of the pool")
+            failure = self._owner.aborted("cancelled from outside of the pool")
+            failure.__cause__ = asyncio.CancelledError()
+            return failure
         error = task.exception()
         if error is None or isinstance(error, Exception):
             return error
