@@ -1,4 +1,4 @@
-"""How fast aiopool is beside others, and what it does in numbers too large to try."""
+"""How fast aiopool is beside what else there is: `python -m benchmarks`."""
 
 import logging
 
