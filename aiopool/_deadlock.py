@@ -3,11 +3,15 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Container
+from math import inf
 
 from ._connector import C
 from ._idle import Entry
 from ._reach import others_reach
 from ._stats import task_of
+
+# After a false alarm, for so long no other is looked into, as that can take some hundredths of it.
+TRUSTED_FOR = 1.0
 
 
 def waits(task: object, waiters: Container[object]) -> bool:
@@ -19,23 +23,40 @@ def waits(task: object, waiters: Container[object]) -> bool:
     return getattr(task, "_fut_waiter", None) in waiters
 
 
-def stuck(
-    lent: Collection[Entry[C]],
-    waiters: Container[object],
-    newest: "asyncio.Task[object] | None",
-    loop: asyncio.AbstractEventLoop,
-) -> str | None:
-    """Name the tasks, if all of these are in the hands of those who wait, `newest` among them."""
+class Deadlocks:
+    """Looks for deadlocks in one line."""
 
-    def cannot(task: "asyncio.Task[object]") -> bool:
-        return task is newest or waits(task, waiters)
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, waiters: Container[object], connector: object
+    ) -> None:
+        self._loop = loop
+        self._waiters = waiters
+        self._connector = connector
+        self._trusted_until = -inf
 
-    tasks = [task for entry in lent if (task := task_of(entry)) is not None]
-    if newest not in tasks or len(tasks) < len(lent) or not all(map(cannot, tasks)):
-        return None
-    if any(others_reach(entry.conn, loop, cannot) for entry in lent):
-        return None
-    return ", ".join(
-        f"{task.get_name()!r}" + (f" ({count} of them)" if count > 1 else "")
-        for task, count in Counter(tasks).items()
-    )
+    def of(self, waiters: Container[object]) -> "Deadlocks":
+        """Give what looks for them in another line for the same connections."""
+        return Deadlocks(self._loop, waiters, self._connector)
+
+    def stuck(
+        self, lent: Collection[Entry[C]], newest: "asyncio.Task[object] | None"
+    ) -> str | None:
+        """Name the tasks, if all of these are in the hands of those who wait, `newest` among them."""
+
+        def cannot(task: "asyncio.Task[object]") -> bool:
+            return task is newest or waits(task, self._waiters)
+
+        tasks = [task for entry in lent if (task := task_of(entry)) is not None]
+        if newest not in tasks or len(tasks) < len(lent) or not all(map(cannot, tasks)):
+            return None
+        now = self._loop.time()
+        if now < self._trusted_until:
+            return None
+        conns = [entry.conn for entry in lent]
+        if others_reach(conns, self._loop, cannot, own=self._connector):
+            self._trusted_until = now + TRUSTED_FOR
+            return None
+        return ", ".join(
+            f"{task.get_name()!r}" + (f" ({count} of them)" if count > 1 else "")
+            for task, count in Counter(tasks).items()
+        )

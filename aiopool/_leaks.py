@@ -11,7 +11,6 @@ from ._alarm import Alarm, weakly
 from ._connector import C
 from ._events import Events, Listener
 from ._idle import Entry
-from ._reach import others_reach, reaches
 from ._stats import Holder, holder, stack_of_the_caller, task_of
 
 
@@ -20,6 +19,10 @@ class Owner(Protocol[C]):
 
     def is_kept(self, conn: C, /) -> bool:
         """Whether a holder keeps this connection on purpose, for as long as it likes."""
+        ...
+
+    def may_come_back(self, conn: C, ended: "asyncio.Task[Any]", /) -> bool:
+        """Whether somebody else may give this connection back, now that its holder has ended."""
         ...
 
     def reclaim(self, entry: Entry[C], /) -> None:
@@ -93,20 +96,12 @@ class Leaks(Listener, Generic[C]):
         entries = [*self._watched.values(), *(entry for entry, _ in self._overdue.values())]
         now = self._loop.time()
         for entry in entries:
-            if entry.task is task and not self._is_in_use(entry.conn, task):
+            if entry.task is task and not self._owner.may_come_back(entry.conn, task):
                 self._watched.pop(entry.key, None)
                 self._tell(entry, now)
                 if self._reclaim:
                     self._overdue.pop(entry.key, None)
                     self._owner.reclaim(entry)
-
-    def _is_in_use(self, conn: C, ended: "asyncio.Task[Any]") -> bool:
-        if self._owner.is_kept(conn):
-            return True
-        # Its result may be the connection, as of `wait_for(pool.acquire(), ...)`.
-        if reaches(conn, ended):
-            return True
-        return others_reach(conn, self._loop, lambda task: task is ended)
 
     def _tell(self, entry: Entry[C], now: float) -> None:
         picture = holder(entry, now)

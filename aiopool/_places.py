@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from math import inf
 from random import uniform
-from typing import Generic, Protocol
+from typing import Any, Generic, Protocol
 from weakref import WeakSet
 
 from ._alarm import Alarm, weakly
 from ._connector import C, Connector, cheaper_look
+from ._deadlock import Deadlocks
 from ._events import Events
 from ._goals import Goals
 from ._home import Home
@@ -34,6 +35,7 @@ from ._line import Line
 from ._opener import Opener, close_quietly
 from ._permits import Permits
 from ._policy import LOST, Policy
+from ._reach import others_reach
 from ._reaper import Reaper
 from ._stats import Totals
 
@@ -90,6 +92,7 @@ class Places(Generic[C]):
         self.lent: dict[int, Entry[C]] = {}
         self.line: Line[Entry[C]] = Line(loop, lasting.totals)
         self._connector = connector = lasting.connector
+        self.deadlocks = Deadlocks(loop, self.line.waiters, connector)
         self.opener = Opener(loop, connector, self.permits, self, limits, lasting.context)
         self._is_usable = connector.is_usable
         self._is_clean = cheaper_look(connector)
@@ -495,6 +498,16 @@ class Places(Generic[C]):
         self._severed[entry.key] = entry
         if len(self._severed) > REMEMBERED:
             del self._severed[next(iter(self._severed))]
+
+    def may_come_back(self, conn: C, ended: "asyncio.Task[Any]") -> bool:
+        """Whether somebody else may give this connection back, now that its holder has ended.
+
+        To whom it is kept on purpose, or has been handed on: as the result, too, as by
+        `asyncio.wait_for(pool.acquire(), ...)`.
+        """
+        return self.is_kept(conn) or others_reach(
+            [conn], self.loop, lambda _task: False, ended, own=self._connector
+        )
 
     def is_kept(self, conn: C) -> bool:
         """Whether its holder keeps this connection on purpose."""

@@ -10,7 +10,6 @@ from types import EllipsisType
 from typing import Any, Generic, NoReturn, Self
 
 from ._connector import C, Connector, checked
-from ._deadlock import stuck
 from ._errors import NotLent, PoolClosed, PoolTimeout, WrongLoop
 from ._events import Events, Listener
 from ._events import checked as listening
@@ -217,7 +216,7 @@ class Pool(Generic[C]):
         """Send the caller away, if nobody can give a connection back but those who wait for one."""
         if len(places.lent) < self._limits.max_size:
             return  # there may be others
-        names = stuck(places.lent.values(), places.line.waiters, task, places.loop)
+        names = places.deadlocks.stuck(places.lent.values(), task)
         if names is None:
             return
         places.line.leave(waiter)

@@ -2,15 +2,17 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from itertools import chain
 from types import CodeType, FrameType, FunctionType, ModuleType
 
 from ._idle import Entry
 
 # Through so many containers and objects from a local variable.
 DEPTH = 3
-# After so many objects of one task the search ends, and it is taken to have the connection.
-MOST = 10_000
+# After so many objects, some hundredths of a second, the search ends as if one had been found.
+MOST = 100_000
 
 _CALLS = Coroutine, Generator, AsyncGenerator
 # Everybody has these, or nobody can do anything with what they hold: a failed task's error has its frames,
@@ -19,38 +21,38 @@ _DEAD_ENDS = ModuleType, type, FunctionType, CodeType, FrameType, BaseException,
 
 
 def others_reach(
-    conn: object,
+    conns: Iterable[object],
     loop: asyncio.AbstractEventLoop,
     cannot: Callable[["asyncio.Task[object]"], bool],
+    *ended: "asyncio.Task[object]",
+    own: object,
 ) -> bool:
-    """Whether a task of this loop can get at the connection, other than those that `cannot` use it.
+    """Whether a task of this loop can get at one of these, other than those that `cannot` use it.
 
-    It may have been handed on: who acquired it is then not who gives it back.
+    That is if it is in a local variable of a call, or not far from one. Who acquired it may have handed it
+    on, and is then not who gives it back. A task that has `ended` can have handed on its result. By way of
+    the pool's `own` connector, which may know all, nobody gives anything back.
     """
-    return any(reaches(conn, task) for task in asyncio.all_tasks(loop) if not cannot(task))
-
-
-def reaches(conn: object, task: "asyncio.Task[object]") -> bool:
-    """Whether the connection is in a local variable of this task's calls, or not far from one.
-
-    Of a task that has ended, whether it is its result, or not far from it.
-    """
-    found = [(other, DEPTH) for other in gc.get_referents(task)]
-    seen: set[int] = set()
-    while found:
-        thing, depth = found.pop()
-        if thing is conn:
-            return True
-        if id(thing) in seen or isinstance(thing, _DEAD_ENDS):
+    sought = {id(conn) for conn in conns}
+    left = MOST
+    for task in chain(ended, asyncio.all_tasks(loop)):
+        if task not in ended and cannot(task):
             continue
-        seen.add(id(thing))
-        if len(seen) > MOST:
-            return True
-        if isinstance(thing, asyncio.Future) and not thing.done():
-            continue  # who knows a task has not what that has
-        # The variables of a call that is suspended are what it refers to, as is the call it awaits.
-        if isinstance(thing, _CALLS):
-            depth = DEPTH + 1
-        if depth:
-            found.extend((other, depth - 1) for other in gc.get_referents(thing))
+        seen = {id(own)}
+        found = deque((other, DEPTH) for other in gc.get_referents(task))
+        while found:
+            thing, depth = found.popleft()
+            left -= 1
+            if id(thing) in sought or not left:
+                return True
+            if id(thing) in seen or isinstance(thing, _DEAD_ENDS):
+                continue
+            seen.add(id(thing))
+            if isinstance(thing, asyncio.Future) and not thing.done():
+                continue  # who knows a task has not what that has
+            # The variables of a call that is suspended are what it refers to, as is the call it awaits.
+            if isinstance(thing, _CALLS):
+                depth = DEPTH + 1
+            if depth:
+                found.extend((other, depth - 1) for other in gc.get_referents(thing))
     return False

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn
 from weakref import finalize, ref
 
 from ._connector import C
-from ._deadlock import stuck
 from ._errors import PoolTimeout, TooManyWaiters
 from ._events import Events, Listener
 from ._events import checked as listening
@@ -37,6 +36,7 @@ class _Life(Generic[C]):
         self.lent: dict[int, Entry[C]] = {}  # by id() of the connection
         # Of who waits for one of these permits; it is handed on as such.
         self.line: Line[Permits] = Line(places.loop, totals)
+        self.deadlocks = places.deadlocks.of(self.line.waiters)
         places.lines.add(self.line)
 
     def pass_on(self) -> None:
@@ -169,7 +169,7 @@ class View(Generic[C]):
         """Send the caller away, if nobody can give a connection back but those who wait for a permit."""
         if len(life.lent) < self.limit:
             return  # the others will, when they have got one
-        names = stuck(life.lent.values(), life.line.waiters, task, life.places.loop)
+        names = life.deadlocks.stuck(life.lent.values(), task)
         if names is not None:
             life.line.leave(waiter)
             what = f"deadlock: all that this view lends have tasks that wait for one themselves: {names}"
