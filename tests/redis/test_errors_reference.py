@@ -1,10 +1,15 @@
 """The page docs/reference/errors.md, word for word: each case is produced and compared."""
 
+import ast
 import asyncio
 import contextlib
 import errno
+import gc
+import logging
 import re
 import socket
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,17 +21,24 @@ import pytest
 import redis.exceptions
 import redis.sentinel
 from fleets import ClusterFleet
+from opentelemetry.metrics import NoOpMeterProvider
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
 from redis.asyncio.connection import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
+from redis.auth.token import SimpleToken
 from redis.backoff import NoBackoff
+from redis.credentials import StreamingCredentialProvider
 from redis.maint_notifications import MaintNotificationsConfig
 from servers import Server, TlsFront, eventually, free_port
 from set_ups import HangingUp, loading_server
 from troubles import descriptors_left
 
 import aiopool
-from aiopool import PipelinedRedis, RedisCluster, RedisPool, SentinelPool
+from aiopool import Listener, PipelinedRedis, PoolTimeout, RedisCluster, RedisPool, SentinelPool
+from aiopool import _log as log
+from aiopool.integrations import debug, otel, prometheus
 from aiopool.redis._sentinel import _question
 from aiopool.redis._sharing import Sharing
 
@@ -38,7 +50,7 @@ PROSE = " ".join(PAGE.split())
 
 @dataclass(frozen=True)
 class Entry:
-    classes: list[type]  # the error's own, then those that it is as well
+    names: list[str]  # the error's class, then those that it is as well; or the level of a log line
     when: str
     messages: dict[str, str]  # by event loop or server, where that matters
 
@@ -53,27 +65,37 @@ def named(path: str) -> type:
     return getattr(import_module(module or "builtins"), name)
 
 
-def read_page() -> Iterator[tuple[str, Entry]]:
+def read_page(verb: str) -> Iterator[tuple[str, Entry]]:
     for section in re.split(r"^###? ", PAGE, flags=re.MULTILINE)[1:]:
         heading, text = section.split("\n", 1)
-        raises = re.search(r"^Raises (.+?)\.\n\n", text, re.MULTILINE | re.DOTALL)
-        if raises is None:  # a heading over others
+        opening = rf"^(?:{verb}) (`.+?`(?:\s\(.+?\))?)\s(.+?)\.\n\n"
+        said = re.search(opening, text, re.MULTILINE | re.DOTALL)
+        if said is None:  # a heading over others, or of another kind
             continue
-        classes = map(named, re.findall("`(.+?)`", raises[1]))
-        when = " ".join(raises[1].rpartition("`")[2].strip(")").split())
+        names = re.findall("`(.+?)`", said[1])
+        when = " ".join(said[2].split())
         messages = re.findall(r"(?:^With (.+):)?\n\n```text\n(.+)\n```", text, re.MULTILINE)
-        yield heading, Entry([*classes], when, dict(messages))
+        yield heading, Entry(names, when, dict(messages))
 
 
-ENTRIES = dict(read_page())
+ENTRIES = dict(read_page("Raises|Warns with"))
+LOG_ENTRIES = dict(read_page("Logged as"))
 
 
 def smooth(message: str) -> str:
     """Take out the numbers that are others each time."""
     message = re.sub(r"_ssl\.c:\d+", "_ssl.c:…", message)
     message = re.sub(r"id 0x[0-9a-f]+", "id …", message)
-    message = re.sub(r"longest lent [\d.]+ s", "longest lent … s", message)
-    return re.sub(r"within [\d.]+ s", "within … s", message).rstrip()
+    message = re.sub(r"\.py:\d+", ".py:…", message)
+    message = re.sub(r"\d+ times since", "… times since", message)
+    return re.sub(r"\b[\d.]+ s\b", "… s", message).rstrip()
+
+
+def without_stalls(message: str) -> str:
+    """Take out that the loop was blocked, as it is on a machine that stalls."""
+    return re.sub(
+        r"; for … s of that the event loop was blocked, so nobody could release", "", message
+    )
 
 
 # ---- the stage -----------------------------------------------------------------------------------
@@ -94,19 +116,24 @@ class Tries(NoBackoff):
         return self
 
 
+async def rows(pool: RedisPool) -> Any:
+    """Acquire a connection where the page says that it was acquired."""
+    return await pool.acquire(timeout=5)
+
+
 @contextlib.asynccontextmanager
-async def held(pool: RedisPool, number: int) -> AsyncIterator[None]:
-    """Have a task named report hold so many connections."""
+async def held(pool: RedisPool, number: int, name: str = "report") -> AsyncIterator[None]:
+    """Have a task of this name hold so many connections."""
     ready, over = asyncio.Event(), asyncio.Event()
 
     async def report() -> None:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(number):
-                await stack.enter_async_context(pool.connection(timeout=5))
+                stack.push_async_callback(pool.release, await rows(pool))
             ready.set()
             await over.wait()
 
-    task = asyncio.create_task(report(), name="report")
+    task = asyncio.create_task(report(), name=name)
     await ready.wait()
     yield
     over.set()
@@ -117,13 +144,19 @@ class Stage:
     """What a case has at hand, and a look at its pool afterwards."""
 
     def __init__(
-        self, server: Server, locked_server: Server, fleet: ClusterFleet, folder: Path
+        self,
+        server: Server,
+        locked_server: Server,
+        fleet: ClusterFleet,
+        folder: Path,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         self.server = server
         self.fleet = fleet
         self.locked_server = locked_server
         self.version, _, _ = server.run("INFO", "server")["redis_version"].rpartition(".")
         self.folder = folder
+        self.caplog = caplog
         self.trouble = contextlib.AsyncExitStack()  # ends before the pool is tried again
         self.after = contextlib.AsyncExitStack()  # ends last
         self.tries = Tries()
@@ -133,8 +166,17 @@ class Stage:
         self.alike = [  # patterns, and what the page has in their place
             (rf"\b{errno.ECONNREFUSED}\b", "111"),
             (rf"\b{errno.ECONNRESET}\b", "104"),
+            (rf"\b{errno.EADDRINUSE}\b", "98"),
+            (re.escape(__file__), "/srv/app/report.py"),
+            (re.escape(str(folder)), "/run/my-service"),
         ]
         self.took = 0.0
+
+    @property
+    def lines(self) -> list[logging.LogRecord]:
+        """What was logged that somebody should look at."""
+        records = self.caplog.records
+        return [each for each in records if each.name == "aiopool" and each.levelno > logging.INFO]
 
     async def cluster(self, **options: Any) -> RedisCluster:
         """Make a client with one connection to each node, of which one is lent until the end."""
@@ -178,6 +220,7 @@ class Stage:
             "at once": self.tries.again == 0 and failed <= 1,
             "after the retries": max(self.tries.again + 1, failed) == self.retries + 1,
             "after the timeout": self.took > TIMEOUT - 0.01,  # uvloop's clock is coarse
+            "when it is collected": self.tries.again == failed == 0,
         }[when]
 
     async def all_slots_can_be_lent(self) -> None:
@@ -207,8 +250,9 @@ async def stage(
     _locked_server: Server,
     _cluster: ClusterFleet,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> AsyncIterator[Stage]:
-    stage = Stage(_troubled_server, _locked_server, _cluster, tmp_path)
+    stage = Stage(_troubled_server, _locked_server, _cluster, tmp_path, caplog)
     async with stage.after, stage.trouble:
         yield stage
         if stage.pool is not None:
@@ -251,7 +295,7 @@ async def _(stage: Stage) -> Exception:
 @case("The unix socket does not exist")
 async def _(stage: Stage) -> Exception:
     stage.mended = {"path": stage.server.path}
-    stage.alike.append((re.escape(str(stage.folder)), "/run"))
+    stage.alike.insert(0, (re.escape(str(stage.folder)), "/run"))
     return await stage.no_connection(f"unix://{stage.folder}/redis.sock")
 
 
@@ -560,6 +604,57 @@ async def _(stage: Stage) -> Exception:
     return await stage.fails(pool.client().ping())
 
 
+@case("The same, with leak_after")
+async def _(stage: Stage) -> Exception:
+    pool = await busy(stage, timeout=TIMEOUT, leak_after=60)
+    return await stage.fails(pool.client().ping())
+
+
+@case("The connections are lent to tasks that have ended")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10, timeout=TIMEOUT)
+
+    async def take_all() -> None:
+        for _ in range(10):
+            stage.trouble.push_async_callback(pool.release, await rows(pool))
+
+    await asyncio.create_task(take_all(), name="report")
+    return await stage.fails(pool.client().ping())
+
+
+@case("The event loop was blocked")
+async def _(stage: Stage) -> Exception:
+    pool = await busy(stage, timeout=TIMEOUT)
+    waiting = asyncio.create_task(stage.fails(pool.client().ping()))
+    await eventually(lambda: pool.stats().waiting, "one waits")
+    time.sleep(TIMEOUT)  # noqa: ASYNC251 - that is what the page is about
+    return await waiting
+
+
+async def embrace(stage: Stage, pool: RedisPool) -> Exception:
+    """Have two tasks hold a connection each, and wait for another."""
+    both = asyncio.Barrier(2)
+
+    async def nest() -> None:
+        async with pool.connection():
+            await both.wait()
+            async with pool.connection():
+                pass
+
+    tasks = [asyncio.create_task(nest(), name=name) for name in ("report", "import")]
+    error = await stage.fails(asyncio.gather(*tasks))
+    await asyncio.wait(tasks)
+    assert sum(task.exception() is not None for task in tasks) == 1, "the other goes on"
+    return error
+
+
+@case("Each connection is held by a task that waits for one")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=2, timeout=60)
+    await pool.warm(2)
+    return await embrace(stage, pool)
+
+
 async def others_wait(client: PipelinedRedis, stage: Stage) -> Exception:
     """Have 36 commands wait behind one that fails."""
     first = asyncio.ensure_future(stage.fails(client.get("key")))
@@ -623,15 +718,45 @@ async def _(stage: Stage) -> Exception:
     return await stage.fails(pool.client().ping())
 
 
-@case("More wait already than can be served in time")
+@case("A caller would wait for too long")
 async def _(stage: Stage) -> Exception:
-    pool = await busy(stage, timeout=1.0, shed=True)
-    pool._core._load._mean = 1.0  # as if all uses had taken that long
-    for _ in range(5):
-        waiting = asyncio.create_task(pool.client().ping())
-        stage.trouble.callback(waiting.cancel)
-    await eventually(lambda: pool.stats().waiting == 5, "five wait")
-    return await stage.fails(pool.client().ping())
+    pool = stage.make(stage.server.url, max_size=10, shed=True)
+    async with pool.connection():
+        await asyncio.sleep(0.05)  # which is how long a use takes, as far as the pool knows
+    await stage.trouble.enter_async_context(held(pool, 10))
+    waiting = asyncio.gather(*(pool.acquire(timeout=None) for _ in range(14)))
+    stage.trouble.callback(waiting.cancel)
+    await eventually(lambda: pool.stats().waiting == 14, "they wait")
+    return await stage.fails(pool.acquire(timeout=0.05))
+
+
+async def view(stage: Stage, **options: Any) -> RedisPool:
+    """A view both of whose connections are lent until the trouble ends."""
+    view = stage.make(stage.server.url, max_size=10, **options).view(limit=2)
+    await stage.trouble.enter_async_context(held(view, 2))
+    return view
+
+
+@case("A view has lent all that it may")
+async def _(stage: Stage) -> Exception:
+    client = Redis(connection_pool=await view(stage, timeout=TIMEOUT))
+    return await stage.fails(client.ping())
+
+
+@case("Each connection of a view is held by a task that waits for one")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10, timeout=60)
+    await pool.warm(2)
+    return await embrace(stage, pool.view(limit=2))
+
+
+@case("Too many wait for a view already")
+async def _(stage: Stage) -> Exception:
+    pool = await view(stage, max_waiting=1)
+    waiting = asyncio.ensure_future(pool.acquire())
+    stage.trouble.callback(waiting.cancel)
+    await eventually(lambda: pool.stats().waiting, "one waits")
+    return await stage.fails(pool.acquire())
 
 
 @case("The pool is closed")
@@ -745,6 +870,7 @@ SENTINEL = Sentinel([("localhost", 26379)])
 MISTAKES: dict[str, Callable[[], object]] = {
     "An option is out of range": lambda: RedisPool(max_size=0),
     "An option is of the wrong type": lambda: RedisPool(timeout="5"),
+    "Reclaiming needs leak_after": lambda: RedisPool(reclaim=True),
     "An option does not exist": lambda: RedisPool(maxsize=10),
     "An option of TLS is given without TLS": lambda: RedisPool(ssl_ca_certs="ca.pem"),
     "An option of the pool is in the URL": lambda: RedisPool("redis://localhost?max_size=10"),
@@ -759,6 +885,10 @@ MISTAKES: dict[str, Callable[[], object]] = {
     ),
     "A pipelined client is made of another pool": lambda: PipelinedRedis(ConnectionPool()),
     "There are more lanes than connections": lambda: RedisPool().pipelined(lanes=20),
+    "A view is to lend more than the pool has": lambda: RedisPool().view(limit=20),
+    "A view is to pipeline": lambda: RedisPool().view(limit=2).pipelined(),
+    "A view of a view": lambda: RedisPool().view(limit=2).view(limit=1),
+    "What is to listen is no listener": lambda: RedisPool().on(print),
     "The Sentinel is of the wrong kind": lambda: SentinelPool(
         "mymaster", redis.sentinel.Sentinel([("localhost", 26379)])
     ),
@@ -817,6 +947,189 @@ async def _(stage: Stage) -> Exception:
     return await stage.fails(task)
 
 
+# ---- seeing inside -------------------------------------------------------------------------------
+
+
+@case("What an integration needs is not installed")
+async def _(stage: Stage) -> Exception:
+    with patch.dict(sys.modules), patch.object(sys, "path", []):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "starlette"]:
+            del sys.modules[name]
+        return await stage.fails(made(debug.app))
+
+
+@case("A pool is instrumented twice")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10)
+    provider = NoOpMeterProvider()
+    stage.after.callback(otel.instrument(pool, provider))
+    return await stage.fails(made(lambda: otel.instrument(pool, provider)))
+
+
+@case("A pool is registered twice")
+async def _(stage: Stage) -> Exception:
+    pool = stage.make(stage.server.url, max_size=10)
+    registry = CollectorRegistry()
+    stage.after.callback(prometheus.register(pool, registry))
+    return await stage.fails(made(lambda: prometheus.register(pool, registry)))
+
+
+@case("What is to be shown is no pool")
+async def _(stage: Stage) -> Exception:
+    return await stage.fails(made(lambda: debug.snapshot(Redis())))
+
+
+async def serving(pool: RedisPool, path: Path) -> None:
+    async with debug.serve(pool, path=path):
+        pass
+
+
+@case("Somebody serves on the socket already")
+async def _(stage: Stage) -> Exception:
+    pool, path = stage.make(stage.server.url), stage.folder / "pool.sock"
+    async with debug.serve(pool, path=path):
+        return await stage.fails(serving(pool, path))
+
+
+@case("Where the socket is to be is something else")
+async def _(stage: Stage) -> Exception:
+    path = stage.folder / "pool.sock"
+    path.touch()
+    return await stage.fails(serving(stage.make(stage.server.url), path))
+
+
+@case("The folder of the socket does not exist")
+async def _(stage: Stage) -> Exception:
+    path = stage.folder / "not here" / "pool.sock"
+    return await stage.fails(serving(stage.make(stage.server.url), path))
+
+
+@case("The path of the socket is too long")
+async def _(stage: Stage) -> Exception:
+    return await stage.fails(serving(stage.make(stage.server.url), stage.folder / ("long" * 30)))
+
+
+# ---- warnings and log lines ----------------------------------------------------------------------
+
+
+@case("A pool is dropped while it is open")
+async def _(stage: Stage) -> Exception:
+    def rows() -> RedisPool:
+        return RedisPool(stage.server.url, max_size=10)
+
+    def drop() -> None:
+        pools.clear()
+        gc.collect()
+
+    pools = [rows()]
+    stage.alike.append((str(stage.server.port), "6379"))
+    await pools[0].warm(1)
+    with pytest.warns(ResourceWarning) as warned:
+        drop()
+    (warning,) = [each for each in warned if "unclosed" not in str(each.message)]
+    assert isinstance(warning.message, Exception)
+    return warning.message
+
+
+LOG_CASES: dict[str, Callable[[Stage], Awaitable[object]]] = {}
+
+
+def log_case(heading: str) -> Callable[[Callable[[Stage], Awaitable[object]]], object]:
+    return lambda function: LOG_CASES.setdefault(heading, function)
+
+
+@log_case("A connection can't be opened")
+async def _(stage: Stage) -> None:
+    stage.mended = {"port": stage.server.port}
+    await stage.no_connection(f"redis://127.0.0.1:{free_port()}", max_size=10)
+
+
+@log_case("A caller has got none")
+async def _(stage: Stage) -> None:
+    await stage.fails((await busy(stage)).acquire(timeout=0))
+
+
+@log_case("Many callers have got none")
+async def _(stage: Stage) -> None:
+    pool = await busy(stage)
+    with patch.object(log, "QUIET_FOR", 0.1):  # not to wait for long
+        async with asyncio.timeout(30):
+            while not stage.lines or "since" not in stage.lines[-1].message:
+                await stage.fails(pool.acquire(timeout=0.01))
+
+
+@log_case("A connection is missed")
+async def _(stage: Stage) -> None:
+    pool = stage.make(stage.server.url, max_size=10, leak_after=0.01)
+    await stage.trouble.enter_async_context(held(pool, 1))
+    await eventually(lambda: stage.lines, "it is missed")
+
+
+@log_case("A task has ended and left a connection behind")
+async def _(stage: Stage) -> None:
+    pool = stage.make(stage.server.url, max_size=10, leak_after=60, reclaim=True)
+
+    async def report() -> None:
+        await rows(pool)
+
+    await asyncio.create_task(report(), name="report")
+    await eventually(lambda: pool.stats().lent == 0, "the pool closes it")
+    assert pool.stats().closed == {"reclaimed": 1}
+
+
+@log_case("The server does not tell its commands")
+async def _(stage: Stage) -> None:
+    user = alice(stage, "+@all", "-command")
+    await stage.make(stage.server.url, max_size=10, **user).pipelined().ping()
+
+
+@log_case("A listener fails")
+async def _(stage: Stage) -> None:
+    class Failing(Listener):
+        def lent(self, _pool: Any, _conn: Any, _waited: float, /) -> None:
+            raise ZeroDivisionError
+
+    pool = stage.make(stage.server.url, max_size=10)
+    stage.trouble.callback(pool.on(Failing()))
+    await pool.client().ping()
+
+
+class Provider(StreamingCredentialProvider):
+    """Remembers whom to tell of new credentials, and of failures to renew them."""
+
+    on_next_token: Any
+    on_failure: Any
+
+    def get_credentials(self) -> tuple[str, str]:
+        return "default", "any"
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        return self.get_credentials()
+
+    def on_next(self, callback: Any) -> None:
+        self.on_next_token = callback
+
+    def on_error(self, callback: Any) -> None:
+        self.on_failure = callback
+
+    def is_streaming(self) -> bool:
+        return True
+
+
+@log_case("Credentials can't be renewed")
+async def _(stage: Stage) -> None:
+    provider = Provider()
+    stage.make(stage.server.url, credential_provider=provider)
+    await provider.on_failure(RuntimeError("which may quote a password"))
+
+
+@log_case("A pool can't take new credentials")
+async def _(stage: Stage) -> None:
+    provider = Provider()
+    await stage.make(stage.server.url, credential_provider=provider).client().ping()
+    await elsewhere(provider.on_next_token(SimpleToken("other", -1, -1, {"oid": "default"})))
+
+
 # ---- the tests -----------------------------------------------------------------------------------
 
 
@@ -826,11 +1139,63 @@ async def test_the_page_says_what_happens(heading: str, stage: Stage):
     if entry.when == "after the retries":
         stage.retries = 1
     error = await CASES[heading](stage)
-    assert stage.as_on_the_page(str(error)) == smooth(entry.message(stage.version))
-    assert type(error).__name__ == entry.classes[0].__name__
-    for kind in entry.classes:
+    message, expected = stage.as_on_the_page(str(error)), smooth(entry.message(stage.version))
+    if without_stalls(expected) == expected:
+        message = without_stalls(message)
+    assert message == expected
+    classes = [*map(named, entry.names)]
+    assert type(error).__name__ == classes[0].__name__
+    for kind in classes:
         assert isinstance(error, kind)
     assert stage.came(entry.when)
+    await stage.all_slots_can_be_lent()
+
+
+@pytest.mark.parametrize("heading", LOG_CASES)
+async def test_the_page_says_what_is_logged(heading: str, stage: Stage):
+    entry = LOG_ENTRIES[heading]
+    stage.retries = 0
+    await LOG_CASES[heading](stage)
+    line = stage.lines[-1]
+    message = without_stalls(stage.as_on_the_page(line.message))
+    assert message == smooth(entry.message(stage.version))
+    assert [line.levelname] == entry.names
+    assert bool(line.exc_info) == ("traceback" in entry.when)
+    await stage.all_slots_can_be_lent()
+
+
+def test_the_page_has_every_line_that_may_be_logged():
+    """But for those that are written where the level is chosen."""
+    templates = {
+        call.args[0].value
+        for file in (Path(aiopool.__file__).parent).rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call)
+        and re.fullmatch(r"logger\.(warning|error|exception|critical)", ast.unparse(call.func))
+        and isinstance(call.args[0], ast.Constant)
+    }
+    assert len(templates) > 5
+    for template in templates:
+        pattern = re.sub(r"%(?:[rsd]|\.\df)", ".*", template)
+        assert re.search(pattern, PROSE), template
+
+
+def test_the_page_knows_how_often_errors_are_logged():
+    assert set(re.findall(r"first in (\d+) s", PROSE)) == {f"{log.QUIET_FOR:g}"}
+
+
+async def test_the_page_shows_what_an_error_reports(stage: Stage):
+    pool = stage.make(stage.server.url, max_size=2, leak_after=60, timeout=TIMEOUT)
+    await stage.trouble.enter_async_context(held(pool, 1))
+    await stage.trouble.enter_async_context(held(pool, 1, "report for Ann"))
+    error = await stage.fails(pool.client().ping())
+    assert isinstance(error, PoolTimeout)
+    (shown,) = re.findall(r"```text\n(PoolTimeout: .+?)\n```", PAGE, re.DOTALL)
+    assert without_stalls(stage.as_on_the_page(error.report())) == smooth(shown)
+    assert (error.stats.lent, error.stats.waiting) == (2, 0)
+    assert [holder.task for holder in error.holders] == ["report", "report for Ann"]
+    assert 0 <= error.blocked <= error.waited
+    assert error.waited > TIMEOUT - 0.01  # uvloop's clock is coarse
     await stage.all_slots_can_be_lent()
 
 
@@ -859,6 +1224,7 @@ def test_the_page_knows_the_defaults():
 
 def test_the_page_has_these_cases_in_this_order():
     assert list(ENTRIES) == list(CASES)
+    assert list(LOG_ENTRIES) == list(LOG_CASES)
 
 
 def test_the_table_says_which_of_the_pools_errors_each_class_catches():
@@ -866,7 +1232,12 @@ def test_the_table_says_which_of_the_pools_errors_each_class_catches():
     said = {catch: set(re.findall(r"`(\w+)`", caught)) for catch, caught in rows}
     assert len(said) == 7
     policy = RedisPool()._core._policy
-    own = [policy.timeout_error, policy.rejected_error, policy.closed_error]
+    own = [
+        policy.timeout_error,
+        policy.deadlock_error,
+        policy.rejected_error,
+        policy.closed_error,
+    ]
     assert said == {
         catch: {
             error.__name__
