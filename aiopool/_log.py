@@ -48,15 +48,17 @@ class Log(Listener):
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%r has closed a connection: %s", pool, reason)
 
-    def timed_out(self, _pool: "Pool[Any]", error: PoolTimeout, /) -> None:
+    def timed_out(self, pool: "Pool[Any]", error: PoolTimeout, /) -> None:
         """Warn, but not of each."""
-        self._warn(error)
+        self._warn(pool, error)
 
-    def rejected(self, _pool: "Pool[Any]", error: TooManyWaiters, /) -> None:
+    def rejected(self, pool: "Pool[Any]", error: TooManyWaiters, /) -> None:
         """Warn, but not of each."""
-        self._warn(error)
+        self._warn(pool, error)
 
-    def _warn(self, error: Exhausted) -> None:
+    def _warn(self, pool: "Pool[Any]", error: Exhausted) -> None:
+        if pool.name is not None and not error.pool.endswith(repr(pool.name)):
+            return  # it is a view, and the error of its pool, which logs it itself
         now = asyncio.get_running_loop().time()
         until, left_out = self._quiet.get(type(error), (-inf, 0))
         if (

@@ -17,6 +17,7 @@ from ._idle import Entry
 from ._lending import Lending
 from ._limits import seconds
 from ._line import Line
+from ._log import Log
 from ._permits import Permits
 from ._places import Places
 from ._policy import Policy
@@ -67,6 +68,7 @@ class View(Generic[C]):
         self._policy = policy
         self._totals = Totals()
         self._events = Events(self)
+        self._events.add(Log())
         self._life: _Life[C] | None = None
         self._joined = 0  # so often somebody has joined the pool's line
         finalize(self, pool.on(_Ear(self))).atexit = False

@@ -216,6 +216,24 @@ async def test_a_view_tells_of_its_own_lendings_only(make_pool):
     assert view.stats().use_seconds == 2.5
 
 
+async def test_what_ends_in_the_line_of_a_view_is_logged_as_well_and_nothing_twice(
+    make_pool, caplog
+):
+    pool, _ = make_pool(max_size=2, name="cache")
+    view = view_of(pool, limit=1, name="mine")
+    conn = await elsewhere(view.acquire())
+    with pytest.raises(PoolTimeout):
+        await view.acquire(timeout=1.0)
+    await view.release(conn)
+    for _ in range(2):
+        await elsewhere(pool.acquire())
+    with pytest.raises(PoolTimeout):
+        await view.acquire(timeout=1.0)
+    ours, pools = caplog.messages
+    assert ours.startswith("PoolTimeout of Pool 'mine of cache': no connection within 1 s")
+    assert pools.startswith("PoolTimeout of Pool 'cache': no connection within 1 s")
+
+
 async def test_a_dropped_view_leaves_nothing_in_the_pool(make_pool):
     pool, _ = make_pool()
     before = len(pool._events._listeners)
