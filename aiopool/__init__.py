@@ -13,6 +13,7 @@ from ._errors import (
 from ._events import Listener
 from ._pool import Pool
 from ._stats import Holder, Stats, Waiting
+from ._view import View
 from .redis._cluster._client import RedisCluster
 from .redis._pipelined import PipelinedRedis
 from .redis._pool import RedisPool
@@ -34,6 +35,7 @@ __all__ = [
     "SentinelPool",
     "Stats",
     "TooManyWaiters",
+    "View",
     "Waiting",
     "WrongLoop",
 ]

@@ -12,9 +12,11 @@ from starlette.applications import Starlette
 from aiopool import (
     Connector,
     Holder,
+    Listener,
     NotLent,
     Pool,
     PoolClosed,
+    PoolDeadlock,
     PoolError,
     PoolTimeout,
     RedisCluster,
@@ -22,9 +24,11 @@ from aiopool import (
     SentinelPool,
     Stats,
     TooManyWaiters,
+    View,
+    Waiting,
     WrongLoop,
 )
-from aiopool.integrations import debug, otel
+from aiopool.integrations import debug, otel, prometheus
 
 
 class Line:
@@ -124,7 +128,38 @@ def look(pool: Pool[Line] | RedisPool) -> str:
 
 def report(pool: Pool[Line] | RedisPool, cluster: RedisCluster) -> list[Callable[[], None]]:
     reported = pool, pool.view(limit=1), cluster
-    return [otel.instrument(each, None, tracer_provider=None) for each in reported]
+    return [
+        *(otel.instrument(each, None, tracer_provider=None) for each in reported),
+        *(prometheus.register(each) for each in reported),
+    ]
+
+
+class Audit(Listener):
+    """Hears of the lendings of one kind of pool."""
+
+    def lent(self, pool: Pool[Line], conn: Line, waited: float, /) -> None:
+        assert_type(pool.waiters(), list[Waiting])
+        conn.number += round(waited)
+
+    def timed_out(self, pool: Pool[Line], error: PoolTimeout, /) -> None:
+        assert_type(error.stats, Stats)
+        assert_type(error.holders, list[Holder])
+        assert_type(error.blocked + error.waited, float)
+        assert_type(pool.last_error, str | None)
+
+
+async def look_on(pool: Pool[Line], redis_pool: RedisPool, cluster: RedisCluster) -> None:
+    audit = Audit()
+    offs = [pool.on(audit), redis_pool.on(audit), cluster.on(audit)]
+    view = pool.view(limit=3, name="few")
+    assert_type(view, View[Line])
+    async with view.connection(timeout=1.0) as lent:
+        assert_type(lent, Line)
+    await view.release(await view.acquire())
+    assert_type(view.stats(), Stats)
+    assert_type(redis_pool.view(limit=3), RedisPool)
+    for off in offs:
+        off()
 
 
 async def show(pool: Pool[Line], redis_pool: RedisPool, cluster: RedisCluster) -> None:
@@ -137,8 +172,10 @@ async def show(pool: Pool[Line], redis_pool: RedisPool, cluster: RedisCluster) -
 
 def explain(error: PoolError) -> str:
     match error:
+        case PoolDeadlock():
+            return "nested"
         case PoolTimeout() | TooManyWaiters():
-            return "busy"
+            return error.report()
         case PoolClosed() | NotLent() | WrongLoop():
             return "misused"
         case _:

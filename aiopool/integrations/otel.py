@@ -21,8 +21,7 @@ from opentelemetry.metrics import (
 )
 from opentelemetry.trace import Status, StatusCode, Tracer, TracerProvider, get_tracer
 
-from aiopool import Listener, Pool, PoolTimeout, RedisCluster, RedisPool, Stats
-from aiopool._view import View
+from aiopool import Listener, Pool, PoolTimeout, RedisCluster, RedisPool, Stats, View
 
 Reported = Pool[Any] | View[Any] | RedisPool | RedisCluster
 Attributes = dict[str, str]

@@ -1,7 +1,6 @@
 """`python -m benchmarks.shedding`: simulate and measure, then show and write."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,7 +65,6 @@ STUDIES: dict[str, Callable[[int], str]] = {
 
 
 def _study(name: str, seed: int) -> str:
-    logging.getLogger("aiopool").setLevel(logging.ERROR)  # timeouts are what it is about
     return STUDIES[name](seed)
 
 
