@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Container
 from math import inf
+from typing import Any
 
 from ._connector import C
 from ._idle import Entry
@@ -15,12 +16,13 @@ TRUSTED_FOR = 1.0
 
 
 def waits(task: object, waiters: Container[object]) -> bool:
-    """Whether a task awaits one of these futures.
+    """Whether a task awaits one of these futures, and will go on doing so: one that was cancelled will not.
 
     `asyncio.Task` has no public name for what it awaits. That of others may be another: then a deadlock
     is not seen, and ends when somebody's time is up.
     """
-    return getattr(task, "_fut_waiter", None) in waiters
+    awaited: Any = getattr(task, "_fut_waiter", None)
+    return awaited in waiters and not awaited.done()
 
 
 class Deadlocks:
@@ -53,7 +55,7 @@ class Deadlocks:
         if now < self._trusted_until:
             return None
         conns = [entry.conn for entry in lent]
-        if others_reach(conns, self._loop, cannot, own=self._connector):
+        if others_reach(conns, self._connector, self._loop, cannot):
             self._trusted_until = now + TRUSTED_FOR
             return None
         return ", ".join(

@@ -506,7 +506,7 @@ class Places(Generic[C]):
         `asyncio.wait_for(pool.acquire(), ...)`.
         """
         return self.is_kept(conn) or others_reach(
-            [conn], self.loop, lambda _task: False, ended, own=self._connector
+            [conn], self._connector, self.loop, lambda _task: False, ended
         )
 
     def is_kept(self, conn: C) -> bool:

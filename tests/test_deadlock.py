@@ -1,6 +1,7 @@
 """When all connections are held by tasks that wait for one themselves, one of them is told at once."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 from clock import elsewhere, turns
@@ -167,3 +168,99 @@ async def test_ten_thousand_who_wait_for_the_deadlocked_are_served_afterwards(ma
     await asyncio.gather(*others)
     await asyncio.wait(tasks)
     assert sorted(type(task.exception()).__name__ for task in tasks) == ["NoneType", "PoolDeadlock"]
+
+
+async def test_a_rival_that_is_cancelled_while_it_waits_gives_back_what_it_has(make_pool):
+    pool, _ = make_pool(max_size=2)
+    meet = asyncio.Event()
+    async with pool.connection():
+        rival = asyncio.create_task(hold_and_want(pool, meet))
+        await turns(5)
+        meet.set()
+        await turns(2)
+        assert pool.stats().waiting == 1
+        rival.cancel()
+        async with pool.connection():
+            pass
+    await asyncio.wait([rival])
+
+
+@pytest.mark.parametrize("how", ["entered", "called back"])
+async def test_a_connection_in_an_exit_stack_of_another_task_counts_as_its(make_pool, how):
+    pool, _ = make_pool(max_size=1)
+
+    async def close(stack):
+        await asyncio.sleep(1.0)
+        await stack.aclose()
+
+    stack = AsyncExitStack()
+    if how == "entered":
+        await stack.enter_async_context(pool.connection())
+    else:
+        stack.push_async_callback(pool.release, await pool.acquire())
+    closer = asyncio.create_task(close(stack))
+    async with pool.connection():
+        assert closer.done()
+
+
+async def test_a_connection_that_a_callback_of_another_task_gives_back_counts_as_its(make_pool):
+    pool, _ = make_pool(max_size=1)
+    conn = await pool.acquire()
+    releases = []
+    work = asyncio.create_task(asyncio.sleep(1.0))
+    work.add_done_callback(lambda _: releases.append(asyncio.create_task(pool.release(conn))))
+    async with pool.connection():
+        assert work.done()
+
+
+@pytest.mark.parametrize("levels", range(1, 8))
+async def test_what_is_far_from_one_variable_may_be_near_another(make_pool, levels):
+    pool, _ = make_pool(max_size=1)
+
+    async def work(far, near, farther):
+        await asyncio.sleep(1.0)
+        await pool.release(near[0][0])
+        del far, farther
+
+    near = [[await pool.acquire()]]
+    far = near
+    for _ in range(levels):
+        far = [far]
+    worker = asyncio.create_task(work(far, near, far))
+    async with pool.connection():
+        assert worker.done()
+
+
+async def test_a_search_asks_objects_nothing(make_pool):
+    class Lazy:
+        @property
+        def __class__(self):
+            raise RuntimeError("outside of a request")
+
+    async def look_on(_lazy):
+        await asyncio.sleep(1.0)
+
+    pool, _ = make_pool(max_size=1)
+    other = asyncio.create_task(look_on(Lazy()))
+    await turns(1)
+    async with pool.connection():
+        with pytest.raises(PoolDeadlock):
+            await pool.acquire()
+    await other
+
+
+async def test_a_search_ends_after_so_many_references_of_all_tasks(make_pool, monkeypatch):
+    monkeypatch.setattr("aiopool._reach.MOST", 1000)
+
+    async def look_on(things):
+        await asyncio.sleep(10.0)
+        del things
+
+    pool, _ = make_pool(max_size=1)
+    others = [asyncio.create_task(look_on([object() for _ in range(20)])) for _ in range(100)]
+    await turns(1)
+    async with pool.connection():
+        with pytest.raises(PoolTimeout) as caught:
+            await pool.acquire(timeout=1.0)
+    assert type(caught.value) is PoolTimeout
+    await asyncio.wait(others)
