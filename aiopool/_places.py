@@ -191,14 +191,14 @@ class Places(Generic[C]):
         entry.fresh_until = entry.expires
         self.lent[entry.key] = entry
 
-    def take_back(self, conn: C) -> bool:
-        """Have a connection given back; false if it is not lent."""
+    def take_back(self, conn: C, taken: bool = True) -> bool:
+        """Have a connection given back; false if it is not lent. Not `taken`: it was only handed over."""
         if (entry := self.lent.pop(id(conn), None)) is None:
             return self._severed.pop(id(conn), None) is not None
         now = self.time()
         used = now - entry.lent_at
         self._totals.use_seconds += used
-        holder, entry.task = entry.task, None
+        entry.task = None
         permits, waiters = self.permits, self.line.waiters
         look = self._is_usable if waiters else self._is_clean
         try:
@@ -218,7 +218,7 @@ class Places(Generic[C]):
             if fresh_until < entry.fresh_until:  # noqa: PLR1730 - min() would take twice as long
                 entry.fresh_until = fresh_until
             self._idle_entries.append(entry)
-        if self.events.returned and holder is not None:  # else it was handed over, but not taken
+        if taken and self.events.returned:
             self.events.tell("returned", conn, used)
         return True
 

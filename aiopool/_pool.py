@@ -229,7 +229,7 @@ class Pool(Generic[C]):
         # Handed over and cancelled in the same tick: it goes on to the next. (Not if this is the end
         # of a coroutine that a dead loop left behind.)
         if (handed := places.line.leave(waiter)) is not None and places.home.alive:
-            places.take_back(handed.conn)
+            places.take_back(handed.conn, taken=False)
         if places.events.left and places.home.alive:
             places.events.tell("left")
 

@@ -260,3 +260,22 @@ async def test_a_bad_argument_is_named(make_pool, options, error, words):
     with pytest.raises(error) as caught:
         pool.view(**options)
     assert str(caught.value) == words
+
+
+async def test_what_was_lent_outside_of_any_task_is_missed_no_more_when_it_is_back(make_pool):
+    pool, _ = make_pool(max_size=2)
+    view = view_of(pool, limit=1)
+    async with pool.connection():
+        pass  # so that one is idle
+    lent = asyncio.get_running_loop().create_future()
+
+    def callback():
+        with pytest.raises(StopIteration) as caught:
+            view.acquire().send(None)
+        lent.set_result(caught.value.value)
+
+    asyncio.get_running_loop().call_soon(callback)
+    await pool.release(await lent)
+    assert view.stats().lent == 0
+    async with view.connection():
+        pass

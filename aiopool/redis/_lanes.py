@@ -216,7 +216,7 @@ class Lanes:
             self._refuse(error)
         elif (entry := waiter.result()) is not None:
             if not self._wanted or not entry.conn.is_connected:  # any more
-                self.places.take_back(entry.conn)
+                self.places.take_back(entry.conn, taken=False)
                 self._tell_that_it_has_left()
                 if self._wanted:
                     self._flush()
