@@ -164,6 +164,9 @@ class View(Generic[C]):
             )
             blocked = self._totals.blocked_seconds - blocked
             raise self._explained(self._policy.timeout_error, what, waited, blocked)
+        if places.closing:  # and open again by now, it may be: the permit is one of the past
+            msg = f"{self._pool!r} was closed"
+            raise self._policy.closed_error(msg)
 
     def _refuse_deadlock(
         self, life: _Life[C], task: "Task[Any] | None", waiter: "Future[Permits | None]"

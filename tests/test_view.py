@@ -279,3 +279,19 @@ async def test_what_was_lent_outside_of_any_task_is_missed_no_more_when_it_is_ba
     assert view.stats().lent == 0
     async with view.connection():
         pass
+
+
+async def test_who_was_let_through_as_the_pool_was_closed_and_opened_again_is_sent_away(make_pool):
+    pool, _ = make_pool(max_size=2)
+    view = view_of(pool, limit=1)
+    conn = await view.acquire()
+    waiter = asyncio.create_task(view.acquire())
+    await turns(1)
+    await view.release(conn)
+    await pool.aclose()
+    await pool.open()
+    with pytest.raises(PoolClosed):
+        await waiter
+    assert (pool.stats().lent, view.stats().lent) == (0, 0)
+    async with view.connection():
+        pass
