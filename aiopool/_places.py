@@ -494,7 +494,8 @@ class Places(Generic[C]):
             self.leaks = None
 
     def _remember(self, entry: Entry[C]) -> None:
-        """Take no offence, should it be released."""
+        """Take no offence, should it be released. Who had it is forgotten: a task that failed has its frames."""
+        entry.task = None
         self._severed[entry.key] = entry
         if len(self._severed) > REMEMBERED:
             del self._severed[next(iter(self._severed))]

@@ -247,3 +247,23 @@ async def test_a_pool_that_is_dropped_with_nothing_open_says_nothing(state):
         await pools[0].aclose()
     await asyncio.sleep(2.0)
     pools.clear()  # a warning would fail the test
+
+
+async def test_what_a_task_had_that_failed_is_forgotten_with_the_connection_it_left(make_pool):
+    class Request:
+        pass
+
+    pool, _ = make_pool(leak_after=60.0, reclaim=True)
+    requests = []
+
+    async def handle():
+        request = Request()
+        requests.append(weakref.ref(request))
+        await pool.acquire()
+        raise ValueError
+
+    await asyncio.gather(handle(), return_exceptions=True)
+    await turns(2)
+    assert pool.stats().closed == {"reclaimed": 1}
+    gc.collect()
+    assert requests[0]() is None
