@@ -15,6 +15,10 @@ PATIENCE = 10
 LOST = "lost"
 
 
+# Where Python has its errors of the network.
+_OF_THE_NETWORK = {"builtins", "socket", "ssl"}
+
+
 class Policy(Generic[C]):
     """The policy of a plain pool."""
 
@@ -44,8 +48,11 @@ class Policy(Generic[C]):
         return False
 
     def name_error(self, error: Exception) -> str:
-        """Say what an opening raised. In full only if it is the network's, which knows no secrets."""
-        network = isinstance(error, OSError)
+        """Say what an opening raised. In full only if it is the network's, which knows no secrets.
+
+        Other libraries' errors may be OSErrors as well (those of `requests` are, and have the URL).
+        """
+        network = isinstance(error, OSError) and type(error).__module__ in _OF_THE_NETWORK
         return f"{type(error).__name__}: {error}" if network else type(error).__name__
 
     def name_fault(self, conn: C, /, *, idle: bool) -> str:  # noqa: ARG002 - for others to look at
