@@ -97,6 +97,10 @@ class Holder:
     ended: bool
     """Whether that task has ended, so that it will not give the connection back."""
 
+    def __reduce__(self) -> tuple[type["Holder"], tuple[object, ...]]:
+        """Go to another process, as part of an error, without the connection, which can't."""
+        return Holder, (None, *(getattr(self, each.name) for each in fields(self)[1:]))
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

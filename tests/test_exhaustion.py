@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import pickle
+from threading import Lock
 
 import pytest
 from clock import elsewhere, turns
@@ -160,3 +161,15 @@ async def test_the_last_error_is_told_until_an_opening_succeeds(make_pool):
     connector.opens = type(connector.opens)()
     await pool.release(await pool.acquire())
     assert pool.last_error is None
+
+
+async def test_an_error_can_go_to_another_process_without_the_connections(make_pool):
+    pool, _ = make_pool(max_size=1)
+    conn = await elsewhere(pool.acquire())
+    conn.socket = Lock()  # which no pickle can have
+    with pytest.raises(PoolTimeout) as caught:
+        await pool.acquire(timeout=0)
+    error = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    assert error.report() == caught.value.report()
+    assert ([holder.conn for holder in error.holders], error.stats) == ([None], caught.value.stats)
+    assert caught.value.holders[0].conn is conn
