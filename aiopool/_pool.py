@@ -158,8 +158,9 @@ class Pool(Generic[C]):
             if places.events.waiting:
                 places.events.tell("waiting")
             places.stir()
-            # Nearly always the first belongs to somebody who does not wait. (See `_deadlock.waits`.)
-            for held in places.lent.values():
+            # Nearly always the first belongs to somebody who does not wait: who got one last has hardly had
+            # time to want another. (See `_deadlock.waits`.)
+            for held in reversed(places.lent.values()):
                 who: Any = held.task
                 if who is not task and getattr(who, "_fut_waiter", None) not in line.waiters:
                     break

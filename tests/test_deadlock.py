@@ -1,6 +1,7 @@
 """When all connections are held by tasks that wait for one themselves, one of them is told at once."""
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack
 
 import pytest
@@ -264,3 +265,25 @@ async def test_a_search_ends_after_so_many_references_of_all_tasks(make_pool, mo
             await pool.acquire(timeout=1.0)
     assert type(caught.value) is PoolTimeout
     await asyncio.wait(others)
+
+
+async def test_however_many_holders_wait_a_newcomer_looks_at_one(make_pool):
+    pool, _ = make_pool(max_size=100)
+    meet = asyncio.Event()
+    holders = [asyncio.create_task(hold_and_want(pool, meet)) for _ in range(99)]
+    await turns(20)
+    looks = 0
+
+    def count(frame, event, called):
+        nonlocal looks
+        looks += event == "c_call" and called is getattr and frame.f_code.co_name == "acquire"
+
+    async with pool.connection():
+        meet.set()
+        sys.setprofile(count)
+        try:
+            await turns(2)
+        finally:
+            sys.setprofile(None)
+        assert (pool.stats().waiting, looks) == (99, 99)
+    await asyncio.wait(holders)
