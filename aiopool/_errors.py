@@ -24,7 +24,7 @@ class Exhausted(PoolError):
     stats: Stats
     """What was where when it was raised."""
     holders: list[Holder]
-    """Who had the lent connections, the longest lent first."""
+    """Who had the ten connections that had been lent for the longest, or fewer; the longest first."""
     waited: float
     """How many seconds the caller stood in line."""
     blocked: float
@@ -44,11 +44,13 @@ class Exhausted(PoolError):
         ]
         if self.__cause__ is not None:
             lines.append(f"last failed opening: {type(self.__cause__).__name__}")
-        lines.append(f"lent: {len(self.holders) or 'none'}")
+        lines.append(f"lent: {stats.lent or 'none'}")
         for holder in self.holders:
             ended = ", which has ended" if holder.ended else ""
             lines.append(f"  {holder.age:.3f} s by task {holder.task!r}{ended}")
             lines.extend(f"    {line}" for line in holder.stack or ())
+        if (others := stats.lent - len(self.holders)) > 0:
+            lines.append(f"  and {others} others, not for so long")
         return "\n".join(lines)
 
 

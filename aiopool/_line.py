@@ -19,10 +19,14 @@ T = TypeVar("T")
 # A place in the line. Its result is what was handed over, or None when its time was up.
 Waiter = asyncio.Future[T | None]
 
+# The latest deadline of those up to it, so that these never decrease; who it is, since when; its own deadline.
+Ticket = tuple[float, Named | None, float, float]
+
 # While somebody waits who will be told why, the timer goes off so often. If it is late, the event loop
-# was blocked: nobody could give anything back, however large the pool.
-BEAT = 0.125
-LATE = 0.05  # less is a loop that has work to do
+# was blocked: nobody could give anything back, however large the pool. (What is not seen is what goes before
+# the beat that was due, so blocks of a beat's length are half seen, and shorter ones hardly.)
+BEAT = 1 / 32
+LATE = 1 / 64  # less is a loop that has work to do, on a machine that has
 
 
 class Line(Generic[T]):
@@ -51,9 +55,7 @@ class Line(Generic[T]):
     def __init__(self, loop: asyncio.AbstractEventLoop, totals: Totals) -> None:
         self._loop = loop
         self._totals = totals
-        # Each with the latest deadline of those up to it, so that these never decrease; who it is, and
-        # since when.
-        self.waiters: OrderedDict[Waiter[T], tuple[float, Named | None, float]] = OrderedDict()
+        self.waiters: OrderedDict[Waiter[T], Ticket] = OrderedDict()
         self._latest = -inf
         # (deadline, ticket, waiter) of those whose deadline is before `_latest`; may hold some that
         # have left, until their deadline or until they are the majority. Tickets keep the heap from
@@ -73,7 +75,7 @@ class Line(Generic[T]):
         """List who is in it, in the order of arrival."""
         return [
             Waiting(name_of(who), since, now - since)
-            for waiter, (_, who, since) in list(self.waiters.items())
+            for waiter, (_, who, since, _) in list(self.waiters.items())
             if not waiter.done()
         ]
 
@@ -94,7 +96,7 @@ class Line(Generic[T]):
             self._latest = deadline
         else:
             self._come_early(deadline, waiter)
-        waiters[waiter] = self._latest, who, now
+        waiters[waiter] = self._latest, who, now, deadline
         if now + BEAT < self._due or deadline < self._due:
             self._wake_at(deadline, now)
         return waiter
@@ -155,7 +157,7 @@ class Line(Generic[T]):
 
     def _note_delay(self, now: float) -> None:
         """Count for how long the alarm is late, as long as somebody has waited."""
-        for _, _, since in self.waiters.values():
+        for _, _, since, _ in self.waiters.values():
             late = now - max(self._due, since)
             if late > LATE:
                 self._totals.blocked_seconds += late

@@ -3,7 +3,12 @@
 The numbers are what a simulation has found: docs/guides/overload.md.
 """
 
+from collections.abc import Iterable
+from itertools import takewhile
+
+from ._connector import C
 from ._events import Listener
+from ._idle import Entry
 from ._limits import Limits
 
 # The mean is that of about so many uses of each connection there may be. Of fewer it would be the long
@@ -14,6 +19,11 @@ REMEMBERED = 10
 # that the use is cut off makes uses look short. With room for one mean use only, the more are cut off
 # the later callers are let in, and it stays so. With room for three it mends itself.
 ROOM = 3
+
+
+def lent_before(entries: Iterable[Entry[C]], then: float) -> int:
+    """Count those lent by then, of entries in the order of their lending."""
+    return sum(1 for _ in takewhile(lambda entry: entry.lent_at < then, entries))
 
 
 class Load(Listener):
@@ -40,6 +50,18 @@ class Load(Listener):
         """Expect this wait, in seconds, for so many returns of so many connections."""
         return returns * self._mean / size
 
-    def fits(self, wait: float, timeout: float) -> bool:
-        """Whether who waits for so long has room for a use, or half of the time, within `timeout`."""
-        return wait + min(ROOM * self._mean, timeout / 2) <= timeout
+    def objection(self, before: int, coming_back: int, timeout: float | None) -> str | None:
+        """Say why a caller after so many others can't be served in time, if so many connections come back.
+
+        Nobody is turned away before whom nobody waits, nor before there is a mean to speak of.
+        """
+        if timeout is None or before <= 0 or self._uses < REMEMBERED:
+            return None
+        wait = self.wait(before + 1, max(1, coming_back))
+        room = min(ROOM * self._mean, timeout / 2)
+        if wait + room <= timeout:
+            return None
+        return (
+            f"a wait of {wait:.3g} s is expected, which leaves less than the {room:.3g} s that a use may"
+            f" take of a timeout of {timeout:.4g} s"
+        )

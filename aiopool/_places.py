@@ -16,7 +16,6 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
-from itertools import takewhile
 from math import inf
 from random import uniform
 from typing import Any, Generic, Protocol
@@ -141,10 +140,6 @@ class Places(Generic[C]):
     def waiting_for_returns(self) -> int:
         """How many wait for what is lent, or who were cancelled in this turn."""
         return len(self.line) - max(0, self.permits.total - len(self.lent))
-
-    def lent_before(self, then: float) -> int:
-        """Say how many were lent before that time, and still are. Takes as long as to count them."""
-        return sum(1 for _ in takewhile(lambda entry: entry.lent_at < then, self.lent.values()))
 
     # ---- moves -------------------------------------------------------------------------------
 

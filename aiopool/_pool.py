@@ -10,7 +10,7 @@ from types import EllipsisType
 from typing import Any, Generic, NoReturn, Self
 
 from ._connector import C, Connector, checked
-from ._errors import NotLent, PoolClosed, PoolTimeout, WrongLoop
+from ._errors import NotLent, PoolClosed, PoolDeadlock, PoolTimeout, WrongLoop
 from ._events import Events, Listener
 from ._events import checked as listening
 from ._explain import E, explained
@@ -18,12 +18,14 @@ from ._home import current_task, whereabouts
 from ._idle import Entry
 from ._lending import Lending
 from ._limits import Limits, seconds, text, whole
-from ._load import Load
+from ._load import Load, lent_before
 from ._log import Log
 from ._places import Lasting, Places
 from ._policy import Policy
 from ._stats import Holder, Stats, Totals, Waiting, caller, holders
 from ._view import View
+
+DEADLOCK = "deadlock: all connections are lent to tasks that wait for one themselves: "
 
 
 class Pool(Generic[C]):
@@ -153,33 +155,32 @@ class Pool(Generic[C]):
             if self._limits.max_waiting is not None or self._load is not None:
                 self._pass_the_door(places, timeout, now)
             line = places.line
-            waiter = line.join(inf if timeout is None else now + timeout, task, now)
-            blocked = self._totals.blocked_seconds
-            if places.events.waiting:
-                places.events.tell("waiting")
-            places.stir()
-            # Nearly always the first belongs to somebody who does not wait: who got one last has hardly had
-            # time to want another. (See `_deadlock.waits`.)
-            for held in reversed(places.lent.values()):
-                who: Any = held.task
-                if who is not task and getattr(who, "_fut_waiter", None) not in line.waiters:
-                    break
-            else:
-                self._refuse_deadlock(places, waiter, task)
+            deadline = inf if timeout is None else now + timeout
+            waiter = line.join(deadline, task, now)
             try:
+                blocked = self._totals.blocked_seconds
+                if places.events.waiting:
+                    places.events.tell("waiting")
+                places.stir()
+                # Nearly always the first belongs to somebody who does not wait: who got one last has hardly
+                # had time to want another. (See `_deadlock.waits`.)
+                for held in reversed(places.lent.values()):
+                    who: Any = held.task
+                    if who is not task and getattr(who, "_fut_waiter", None) not in line.waiters:
+                        break
+                else:
+                    self._refuse_deadlock(places, waiter, task, deadline)
                 entry = await waiter
+            except PoolDeadlock:
+                raise  # it has left the line
             except BaseException:
                 self._leave_the_line(places, waiter)
                 raise
             finally:
                 self._totals.wait_seconds += places.time() - now
             if entry is None:
-                what = f"no connection within {timeout:g} s"
-                blocked = self._totals.blocked_seconds - blocked
-                made, waited = self._policy.timeout_error, places.time() - now
-                error = self._timeout_error(made, what, waited, blocked)
-                self._count_timed_out(error)
-                raise error
+                assert timeout is not None  # noqa: S101 - else there is no time to be up
+                raise self._late(places, task, timeout, places.time() - now, blocked)
         entry.task = task
         if places.leaks is not None:
             places.leaks.watch(entry)
@@ -192,19 +193,15 @@ class Pool(Generic[C]):
 
     def _pass_the_door(self, places: Places[C], timeout: float | None, now: float) -> None:
         """Turn the caller away, if too many wait already."""
+        what: str | None = None
         if places.crowded:
             what = f"max_waiting={self._limits.max_waiting} callers wait already"
-        elif self._load is None or timeout is None or (before := places.waiting_for_returns) <= 0:
-            return
-        else:
+        elif self._load is not None and timeout is not None:
             # Who has had one for that long may keep it for days.
-            coming_back = max(1, places.permits.total - places.lent_before(now - timeout))
-            expected = self._load.wait(before + 1, coming_back)
-            if self._load.fits(expected, timeout):
-                return
-            what = (
-                f"a wait of {expected:.3g} s is expected, too long for a timeout of {timeout:g} s"
-            )
+            coming_back = places.permits.total - lent_before(places.lent.values(), now - timeout)
+            what = self._load.objection(places.waiting_for_returns, coming_back, timeout)
+        if what is None:
+            return
         self._totals.rejected += 1
         error = self._explained(self._policy.rejected_error, what)
         if self._events.rejected:
@@ -212,19 +209,34 @@ class Pool(Generic[C]):
         raise error
 
     def _refuse_deadlock(
-        self, places: Places[C], waiter: "Future[Entry[C] | None]", task: "Task[Any] | None"
+        self,
+        places: Places[C],
+        waiter: "Future[Entry[C] | None]",
+        task: "Task[Any] | None",
+        deadline: float,
     ) -> None:
         """Send the caller away, if nobody can give a connection back but those who wait for one."""
-        if len(places.lent) < self._limits.max_size:
-            return  # there may be others
-        names = places.deadlocks.stuck(places.lent.values(), task)
-        if names is None:
-            return
-        places.line.leave(waiter)
-        what = f"deadlock: all connections are lent to tasks that wait for one themselves: {names}"
-        error = self._timeout_error(self._policy.deadlock_error, what, 0.0, 0.0)
-        self._count_timed_out(error)
-        raise error
+        if len(places.lent) >= self._limits.max_size:  # else there may be others
+            names = places.deadlocks.stuck(places.lent.values(), task, deadline)
+            if names is not None:
+                places.line.leave(waiter)
+                raise self._timed_out(self._policy.deadlock_error, DEADLOCK + names, 0.0, 0.0)
+
+    def _late(
+        self,
+        places: Places[C],
+        task: "Task[Any] | None",
+        timeout: float,
+        waited: float,
+        blocked: float,
+    ) -> PoolTimeout:
+        """Make the error of who has waited until its time was up."""
+        made, what = self._policy.timeout_error, f"no connection within {timeout:.4g} s"
+        if len(places.lent) >= self._limits.max_size:
+            names = places.deadlocks.stuck(places.lent.values(), task)
+            if names is not None:
+                made, what = self._policy.deadlock_error, DEADLOCK + names
+        return self._timed_out(made, what, waited, self._totals.blocked_seconds - blocked)
 
     def _leave_the_line(self, places: Places[C], waiter: "Future[Entry[C] | None]") -> None:
         # Handed over and cancelled in the same tick: it goes on to the next. (Not if this is the end
@@ -234,17 +246,16 @@ class Pool(Generic[C]):
         if places.events.left and places.home.alive:
             places.events.tell("left")
 
-    def _count_timed_out(self, error: PoolTimeout) -> None:
-        self._totals.timed_out += 1
-        if self._events.timed_out:
-            self._events.tell("timed_out", error)
-
-    def _timeout_error(
-        self, made: type[PoolTimeout], what: str, waited: float, blocked: float
+    def _timed_out(
+        self, made: type[PoolTimeout], what: str, waited: float, blocked: float, times: int = 1
     ) -> PoolTimeout:
         """Make the error of who has waited for so long, while the loop was blocked for so long."""
+        self._totals.timed_out += times
         error = self._explained(made, what, waited, blocked)
         error.__cause__ = self._last_error
+        if self._events.timed_out:
+            for _ in range(times):
+                self._events.tell("timed_out", error)
         return error
 
     async def release(self, conn: C) -> None:
@@ -300,7 +311,8 @@ class Pool(Generic[C]):
         """
         whole("limit", limit, 1, self._limits.max_size)
         called = f"{'view' if text('name', name) is None else name} of {self.name or 'pool'}"
-        return View(self, lambda: self._serve(get_running_loop()), self._policy, limit, called)
+        limits = replace(self._limits, max_size=limit, min_size=0)
+        return View(self, lambda: self._serve(get_running_loop()), self._policy, limits, called)
 
     # ---- lifecycle ---------------------------------------------------------------------------
 
@@ -523,12 +535,14 @@ class Pool(Generic[C]):
         return self._policy.kind if self.name is None else f"{self._policy.kind} {self.name!r}"
 
     def _explained(self, made: type[E], what: str, waited: float = 0.0, blocked: float = 0.0) -> E:
+        places = self._places
         return explained(
             made,
             what,
             pool=self._called,
             stats=self.stats(),
-            holders=self.holders(),
+            lent=() if places is None else places.lent.values(),
+            now=0.0 if places is None else places.time(),
             last_error=self.last_error,
             waited=waited,
             blocked=blocked,

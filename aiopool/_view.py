@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn
 from weakref import finalize, ref
 
 from ._connector import C
-from ._errors import PoolTimeout, TooManyWaiters
+from ._errors import PoolDeadlock, PoolTimeout, TooManyWaiters
 from ._events import Events, Listener
 from ._events import checked as listening
 from ._explain import E, explained
 from ._home import current_task
 from ._idle import Entry
 from ._lending import Lending
-from ._limits import seconds
+from ._limits import Limits, seconds
 from ._line import Line
+from ._load import Load, lent_before
 from ._log import Log
 from ._permits import Permits
 from ._places import Places
@@ -40,6 +41,14 @@ class _Life(Generic[C]):
         self.deadlocks = places.deadlocks.of(self.line.waiters)
         places.lines.add(self.line)
 
+    def names_of_the_stuck(
+        self, newest: "Task[Any] | None", deadline: float | None = None
+    ) -> str | None:
+        """Name the tasks, if nobody can give a connection back but those who wait for a permit."""
+        if self.permits.taken > len(self.lent):
+            return None  # the others will, when they have got one
+        return self.deadlocks.stuck(self.lent.values(), newest, deadline)
+
     def pass_on(self) -> None:
         """Give a permit to the first who waits for one."""
         if not self.line.hand(self.permits):
@@ -58,17 +67,22 @@ class View(Generic[C]):
         pool: "Pool[C]",
         serve: Callable[[], Places[C]],
         policy: Policy[C],
-        limit: int,
+        limits: Limits,
         name: str,
     ) -> None:
         self.name = name
-        self.limit = limit
+        self.limit = limits.max_size
+        self._limits = limits
         self._pool = pool
         self._serve = serve
         self._policy = policy
         self._totals = Totals()
         self._events = Events(self)
         self._events.add(Log())
+        self._load: Load | None = None
+        if limits.shed:
+            self._load = Load(limits)
+            self._events.add(self._load)
         self._life: _Life[C] | None = None
         self._joined = 0  # so often somebody has joined the pool's line
         finalize(self, pool.on(_Ear(self))).atexit = False
@@ -87,16 +101,15 @@ class View(Generic[C]):
         else:
             seconds("timeout", timeout)
         now = places.time()
-        deadline = inf if timeout is None else now + timeout
         joined = self._joined
         try:
             if life.permits.free:
                 life.permits.take()
             else:
                 joined = -1
-                await self._stand_in_line(life, now, deadline)
+                await self._stand_in_line(life, now, timeout)
             try:
-                left = None if timeout is None else max(0.0, deadline - places.time())
+                left = None if timeout is None else max(0.0, now + timeout - places.time())
                 conn = await self._pool.acquire(timeout=left)
             except BaseException:
                 life.pass_on()
@@ -137,20 +150,20 @@ class View(Generic[C]):
         if self._events.lent:
             self._events.tell("lent", conn, waited)
 
-    async def _stand_in_line(self, life: _Life[C], now: float, deadline: float) -> None:
+    async def _stand_in_line(self, life: _Life[C], now: float, timeout: float | None) -> None:
         """Wait for a permit of the view."""
         places, line, task = life.places, life.line, current_task(life.places.loop)
-        most = places.limits.max_waiting
-        if most is not None and line.outnumbers(most - 1):
-            what = f"max_waiting={most} callers wait already"
-            raise self._explained(self._policy.rejected_error, what)
+        self._pass_the_door(life, now, timeout)
+        deadline = inf if timeout is None else now + timeout
         waiter = line.join(deadline, task, now)
-        blocked = self._totals.blocked_seconds
-        if self._events.waiting:
-            self._events.tell("waiting")
-        self._refuse_deadlock(life, task, waiter)
         try:
+            blocked = self._totals.blocked_seconds
+            if self._events.waiting:
+                self._events.tell("waiting")
+            self._refuse_deadlock(life, waiter, task, deadline)
             got = await waiter
+        except PoolDeadlock:
+            raise  # it has left the line
         except BaseException:
             if line.leave(waiter) is not None:  # handed over and cancelled in the same tick
                 life.pass_on()
@@ -158,27 +171,41 @@ class View(Generic[C]):
                 self._events.tell("left")
             raise
         if got is None:
-            waited = places.time() - now
-            what = (
-                f"no connection within {deadline - now:g} s, as {self.limit} are lent by this view"
-            )
-            blocked = self._totals.blocked_seconds - blocked
-            raise self._explained(self._policy.timeout_error, what, waited, blocked)
+            made, what = self._policy.timeout_error, f"no connection within {timeout:.4g} s"
+            what += f", as {self.name!r} has lent all that it may"
+            if (names := life.names_of_the_stuck(task)) is not None:
+                made, what = self._policy.deadlock_error, self._deadlock(names)
+            waited, blocked = places.time() - now, self._totals.blocked_seconds - blocked
+            raise self._explained(made, what, waited, blocked)
         if places.closing:  # and open again by now, it may be: the permit is one of the past
             msg = f"{self._pool!r} was closed"
             raise self._policy.closed_error(msg)
 
+    def _pass_the_door(self, life: _Life[C], now: float, timeout: float | None) -> None:
+        """Turn the caller away, if too many wait already."""
+        what, most = None, self._limits.max_waiting
+        if most is not None and life.line.outnumbers(most - 1):
+            what = f"max_waiting={most} callers wait already"
+        elif self._load is not None and timeout is not None:
+            coming_back = self.limit - lent_before(life.lent.values(), now - timeout)
+            what = self._load.objection(len(life.line), coming_back, timeout)
+        if what is not None:
+            raise self._explained(self._policy.rejected_error, what)
+
     def _refuse_deadlock(
-        self, life: _Life[C], task: "Task[Any] | None", waiter: "Future[Permits | None]"
+        self,
+        life: _Life[C],
+        waiter: "Future[Permits | None]",
+        task: "Task[Any] | None",
+        deadline: float,
     ) -> None:
         """Send the caller away, if nobody can give a connection back but those who wait for a permit."""
-        if len(life.lent) < self.limit:
-            return  # the others will, when they have got one
-        names = life.deadlocks.stuck(life.lent.values(), task)
-        if names is not None:
+        if (names := life.names_of_the_stuck(task, deadline)) is not None:
             life.line.leave(waiter)
-            what = f"deadlock: all that this view lends have tasks that wait for one themselves: {names}"
-            raise self._explained(self._policy.deadlock_error, what)
+            raise self._explained(self._policy.deadlock_error, self._deadlock(names))
+
+    def _deadlock(self, names: str) -> str:
+        return f"deadlock: all that {self.name!r} may lend have tasks that wait for one themselves: {names}"
 
     def _present(self) -> _Life[C]:
         """Give what there is in the pool's present life, begun if there is none."""
@@ -262,12 +289,14 @@ class View(Generic[C]):
         return f"<View {self.name!r} ({self.stats()})>"
 
     def _explained(self, made: type[E], what: str, waited: float = 0.0, blocked: float = 0.0) -> E:
+        life = self._life
         return explained(
             made,
             what,
             pool=f"{self._policy.kind} {self.name!r}",
             stats=self.stats(),
-            holders=self.holders(),
+            lent=life.lent.values() if life else (),
+            now=life.places.time() if life else 0.0,
             waited=waited,
             blocked=blocked,
         )

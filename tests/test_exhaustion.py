@@ -24,7 +24,7 @@ async def test_the_error_knows_the_state_and_the_holders(make_pool):
         await asyncio.create_task(pool.acquire(), name=name)
         await asyncio.sleep(3.0)
     error = await exhausted(pool)
-    assert (error.stats.lent, error.stats.size, error.stats.timed_out) == (2, 2, 0)
+    assert (error.stats.lent, error.stats.size, error.stats.timed_out) == (2, 2, 1)
     assert [(holder.task, holder.age) for holder in error.holders] == [
         ("early", 11.0),
         ("late", 8.0),
@@ -61,7 +61,7 @@ async def test_the_report_is_the_whole_picture(make_pool):
     assert lines[0] == f"PoolTimeout: {error}"
     assert lines[1] == ("pool: Pool 'cache' (size=1/2, idle=0, lent=1, opening=0, waiting=0)")
     assert lines[2] == "waited: 5.000 s, of which the event loop was blocked for 0.000 s"
-    assert lines[3] == "so far: 1 acquired, 0 timed out, 0 rejected"
+    assert lines[3] == "so far: 1 acquired, 1 timed out, 0 rejected"
     assert lines[4].startswith("connections: 1 opened, ")
     assert lines[5] == "last failed opening: ConnectionRefusedError"
     assert lines[6:8] == ["lent: 1", "  5.000 s by task 'handler'"]
@@ -69,6 +69,19 @@ async def test_the_report_is_the_whole_picture(make_pool):
     assert lines[8].endswith(" in handle")
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_an_error_knows_ten_holders_and_tells_of_how_many_there_are(make_pool):
+    pool, _ = make_pool(max_size=25)
+    for number in range(25):
+        await asyncio.create_task(pool.acquire(), name=f"task {number}")
+        await asyncio.sleep(1.0)
+    error = await exhausted(pool)
+    assert [holder.task for holder in error.holders] == [f"task {number}" for number in range(10)]
+    assert error.report().splitlines()[-1] == "  and 15 others, not for so long"
+    assert str(error).endswith(
+        "; longest lent 30.0 s by task 'task 0'; 25 lent to tasks that have ended)"
+    )
 
 
 async def test_an_error_made_by_hand_has_a_report_too():

@@ -18,7 +18,7 @@ async def use(pool, seconds, **options):
         await asyncio.sleep(seconds)
 
 
-async def used(pool, seconds, times=1):
+async def used(pool, seconds, times=10):
     """Have it known how long connections are used."""
     for _ in range(times):
         await use(pool, seconds)
@@ -50,7 +50,7 @@ async def test_who_would_wait_for_too_long_is_told_at_once_why(make_pool):
     assert loop.time() == now
     error = caught.value
     assert str(error) == (
-        "a wait of 1.75 s is expected, too long for a timeout of 2.25 s (size=1/1, idle=0, lent=1, "
+        "a wait of 1.75 s is expected, which leaves less than the 0.75 s that a use may take of a timeout of 2.25 s (size=1/1, idle=0, lent=1, "
         "opening=0, waiting=6; longest lent 0.0 s by task 'report')"
     )
     assert (error.stats.waiting, error.waited, pool.stats().rejected) == (6, 0.0, 1)
@@ -147,12 +147,31 @@ async def test_while_a_pool_shrinks_what_is_to_be_closed_keeps_nobody_out(make_p
     await asyncio.gather(*let_in, *others)
 
 
+async def test_a_slow_beginning_turns_nobody_away(make_pool):
+    pool, _ = make_pool(max_size=1, timeout=1.0, shed=True)
+    await used(pool, 0.9, times=1)
+    let_in, away = await come(pool, 20, 1 / 64)
+    assert (len(let_in), away) == (20, 0)
+    await asyncio.gather(*let_in)
+
+
+async def test_who_would_wait_too_long_for_a_view_is_turned_away_too(make_pool):
+    pool, _ = make_pool(max_size=5, timeout=1.0, shed=True)
+    pool.keeps = view = pool.view(limit=1)
+    await used(view, 0.25)
+    let_in, away = await come(view, 20)
+    assert away == 20 - len(let_in) > 10
+    assert (view.stats().rejected, pool.stats().rejected) == (away, 0)
+    await asyncio.gather(*let_in)
+    assert view.stats().timed_out == 0
+
+
 async def test_one_use_of_a_minute_keeps_nobody_out(make_pool):
     pool, _ = make_pool(max_size=1, timeout=1.0, shed=True)
     pool.resize(max_size=10)
     await pool.warm(10)
     await used(pool, 1 / 64, times=100)
-    await used(pool, 60.0)
+    await used(pool, 60.0, times=1)
     let_in, away = await come(pool, 200, 1 / 64)
     assert (len(let_in), away) == (200, 0)
     await asyncio.gather(*let_in)

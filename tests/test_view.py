@@ -79,7 +79,7 @@ async def test_the_error_of_a_view_tells_the_state_of_the_view(make_pool):
     with pytest.raises(PoolTimeout) as caught:
         await view.acquire(timeout=2)
     error = caught.value
-    assert "as 1 are lent by this view (size=1/1, idle=0, lent=1, " in str(error)
+    assert "as 'pubsub of cache' has lent all that it may (size=1/1, idle=0, lent=1, " in str(error)
     assert "longest lent 9.0 s by task" in str(error)
     assert error.pool == "Pool 'pubsub of cache'"
     assert (error.stats.lent, error.waited, len(error.holders)) == (1, 2.0, 1)
@@ -165,7 +165,7 @@ async def test_a_nested_acquire_through_a_full_view_is_refused_at_once(make_pool
     view = view_of(pool, limit=1)
     start = asyncio.get_running_loop().time()
     async with view.connection():
-        with pytest.raises(PoolDeadlock, match="all that this view lends"):
+        with pytest.raises(PoolDeadlock, match="all that 'view of pool' may lend"):
             await view.acquire()
     assert asyncio.get_running_loop().time() == start
     assert (view.stats().lent, view.stats().waiting) == (0, 0)

@@ -110,10 +110,7 @@ class RedisCore(Pool[Accountable]):
 
     def time_is_up(self, times: int, what: str, waited: float) -> Exception:
         """Make the error of commands that have waited in vain for so many seconds, and count them."""
-        error = self._timeout_error(self._policy.timeout_error, what, waited, 0.0)
-        for _ in range(times):
-            self._count_timed_out(error)
-        return error
+        return self._timed_out(self._policy.timeout_error, what, waited, 0.0, times)
 
     def closed_error(self) -> Exception:
         """Make the error of a command that comes too late."""
