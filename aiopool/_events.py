@@ -3,6 +3,7 @@
 import logging
 from asyncio import CancelledError
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import Any
 from weakref import ref
 
@@ -63,10 +64,16 @@ class Listener:
 
 def checked(listener: object) -> Listener:
     """Refuse what is no listener."""
-    if isinstance(listener, Listener):
-        return listener
-    msg = f"listener must be an aiopool.Listener, not {listener!r}"
-    raise TypeError(msg)
+    if not isinstance(listener, Listener):
+        msg = f"listener must be an aiopool.Listener, not {listener!r}"
+        raise TypeError(msg)
+    for name in NAMES:
+        if iscoroutinefunction(getattr(listener, name)):
+            msg = (
+                f"{type(listener).__name__}.{name} must be a plain function: nobody would await it"
+            )
+            raise TypeError(msg)
+    return listener
 
 
 NAMES = tuple(name for name in vars(Listener) if not name.startswith("_"))

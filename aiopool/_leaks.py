@@ -21,8 +21,8 @@ class Owner(Protocol[C]):
         """Whether a holder keeps this connection on purpose, for as long as it likes."""
         ...
 
-    def may_come_back(self, conn: C, ended: "asyncio.Task[Any]", /) -> bool:
-        """Whether somebody else may give this connection back, now that its holder has ended."""
+    def may_come_back(self, conn: C, /, *ended: "asyncio.Task[Any]") -> bool:
+        """Whether somebody may give this connection back: who has the result of what has just `ended`, too."""
         ...
 
     def reclaim(self, entry: Entry[C], /) -> None:
@@ -31,7 +31,7 @@ class Owner(Protocol[C]):
 
 
 class Leaks(Listener, Generic[C]):
-    """Tells, of each connection once, that it is lent for too long, or that its holder has ended.
+    """Tells of connections that are lent for too long, once of each, and of those whose holder has ended.
 
     Hears of those that come back as a listener does. So nothing of this is on the way of a pool that
     looks for no leaks.
@@ -86,6 +86,10 @@ class Leaks(Listener, Generic[C]):
                 del self._watched[entry.key]
                 if not self._owner.is_kept(entry.conn):
                     self._tell(entry, now)
+                    # It may have been handed on by a task that has ended, to nobody.
+                    task = task_of(entry)
+                    if task is not None and task.done():
+                        self._reclaim_from(entry)
         if self._watched:
             first = min(entry.lent_at for entry in self._watched.values())
             self._alarm.at(first + self._after)
@@ -99,9 +103,13 @@ class Leaks(Listener, Generic[C]):
             if entry.task is task and not self._owner.may_come_back(entry.conn, task):
                 self._watched.pop(entry.key, None)
                 self._tell(entry, now)
-                if self._reclaim:
-                    self._overdue.pop(entry.key, None)
-                    self._owner.reclaim(entry)
+                self._reclaim_from(entry)
+
+    def _reclaim_from(self, entry: Entry[C]) -> None:
+        """Take back what its holder has left, if that is wanted, and nobody has it."""
+        if self._reclaim and not self._owner.may_come_back(entry.conn):
+            self._overdue.pop(entry.key, None)
+            self._owner.reclaim(entry)
 
     def _tell(self, entry: Entry[C], now: float) -> None:
         picture = holder(entry, now)

@@ -18,6 +18,10 @@ logger = logging.getLogger("aiopool")
 QUIET_FOR = 10.0
 
 
+# So many calls that have led to an acquisition are told, the innermost. Those of a framework are more.
+CALLS = 5
+
+
 class Log(Listener):
     """Logs for one pool."""
 
@@ -40,7 +44,7 @@ class Log(Listener):
         cancelled = isinstance(error.__cause__, asyncio.CancelledError)
         level = logging.WARNING if failures == 1 and not cancelled else logging.DEBUG
         if logger.isEnabledFor(level):
-            msg = "%r could not open a connection, for the %d. time in a row: %s"
+            msg = "%r could not open a connection (failures in a row: %d): %s"
             logger.log(level, msg, pool, failures, pool.last_error)
 
     def closed(self, pool: "Pool[Any]", _conn: object, reason: str, /) -> None:
@@ -76,14 +80,14 @@ class Log(Listener):
 
     def leaked(self, pool: "Pool[Any]", holder: Holder, /) -> None:
         """Warn."""
-        ended = ", which has ended" if holder.ended else ""
+        ended, stack = ", which has ended" if holder.ended else "", holder.stack or ()
         logger.warning(
             "%r misses a connection, lent %.1f s ago to task %r%s: %s",
             pool,
             holder.age,
             holder.task,
             ended,
-            " < ".join(holder.stack or ()),
+            " < ".join([*stack[:CALLS], *["..."] * (len(stack) > CALLS)]) or "no code of yours",
         )
 
     def leak_returned(self, pool: "Pool[Any]", holder: Holder, /) -> None:

@@ -495,14 +495,14 @@ class Places(Generic[C]):
         if len(self._severed) > REMEMBERED:
             del self._severed[next(iter(self._severed))]
 
-    def may_come_back(self, conn: C, ended: "asyncio.Task[Any]") -> bool:
-        """Whether somebody else may give this connection back, now that its holder has ended.
+    def may_come_back(self, conn: C, *ended: "asyncio.Task[Any]") -> bool:
+        """Whether somebody may give this connection back, though its holder has ended.
 
-        To whom it is kept on purpose, or has been handed on: as the result, too, as by
-        `asyncio.wait_for(pool.acquire(), ...)`.
+        That is if it is kept on purpose, or was handed on: as the result of what has just `ended`, too, as
+        by `asyncio.wait_for(pool.acquire(), ...)`.
         """
         return self.is_kept(conn) or others_reach(
-            [conn], self._connector, self.loop, lambda _task: False, ended
+            [conn], self._connector, self.loop, lambda _task: False, *ended
         )
 
     def is_kept(self, conn: C) -> bool:

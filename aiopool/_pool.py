@@ -1,5 +1,6 @@
 """The pool: what users call, and its lives on one event loop after the other."""
 
+import logging
 import warnings
 from asyncio import AbstractEventLoop, Future, Task, get_running_loop
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from ._connector import C, Connector, checked
 from ._errors import NotLent, PoolClosed, PoolDeadlock, PoolTimeout, WrongLoop
 from ._events import Events, Listener
 from ._events import checked as listening
-from ._explain import E, explained
+from ._explain import HOLDERS, E, explained
 from ._home import current_task, whereabouts
 from ._idle import Entry
 from ._lending import Lending
@@ -24,6 +25,8 @@ from ._places import Lasting, Places
 from ._policy import Policy
 from ._stats import Holder, Stats, Totals, Waiting, caller, holders
 from ._view import View
+
+logger = logging.getLogger("aiopool")
 
 DEADLOCK = "deadlock: all connections are lent to tasks that wait for one themselves: "
 
@@ -376,6 +379,10 @@ class Pool(Generic[C]):
         if places is not None:
             places.begin_closing(self._policy.closed_error(f"{self!r} was closed"))
             await places.all_back(timeout)
+            if timeout and places.lent:
+                msg = "%r has closed connections under their holders, after %g s of grace: %s"
+                names = ", ".join(repr(holder.task) for holder in self.holders()[:HOLDERS])
+                logger.warning(msg, self, timeout, names)
             places.sever()
             await places.opener.ended()
 
@@ -523,7 +530,8 @@ class Pool(Generic[C]):
         """Warn, if it was dropped while it was open."""
         places: Places[C] | None = getattr(self, "_places", None)  # there may be none yet
         if places is not None and not places.closing and places.permits.taken and places.home.alive:
-            msg = f"{self!r} was dropped without aclose(); it was made at {self._made_at}"
+            made = "" if self._made_at is None else f"; it was made at {self._made_at}"
+            msg = f"{self!r} was dropped without aclose(){made}"
             warnings.warn(msg, ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:

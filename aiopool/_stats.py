@@ -170,13 +170,14 @@ def name_of(task: Named | None) -> str:
 def stack_of_the_caller() -> Stack:
     """List the calls in the user's code that led here, the innermost first.
 
-    That begins outside of the two libraries, and ends where the event loop began the task.
+    That begins outside of the two libraries, and ends where the event loop began the task. So there are
+    none if the task itself is a command.
     """
     calls: Stack = []
     frame: FrameType | None = currentframe()
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package == "asyncio" and calls:
+        if package == "asyncio":
             break
         if calls or package not in {"aiopool", "redis"}:
             calls.append((frame.f_code, frame.f_lineno))

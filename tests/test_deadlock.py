@@ -86,6 +86,38 @@ async def test_who_gave_its_connection_to_another_task_may_wait_for_one(make_poo
     assert pool.stats().acquired == 10
 
 
+async def test_what_ends_by_itself_within_a_second_is_no_deadlock(make_pool):
+    """One tries for another connection, but not for long, and then goes on without."""
+    pool, _ = make_pool(max_size=2)
+
+    async def opportunist():
+        async with pool.connection():
+            for _ in range(10):
+                try:
+                    return await pool.acquire(timeout=0.05)
+                except PoolTimeout:
+                    continue
+            return None
+
+    trying = asyncio.create_task(opportunist())
+    await turns(2)
+    async with pool.connection():
+        await turns(2)
+        async with pool.connection():
+            pass
+    assert await trying is None
+
+
+async def test_who_tries_for_less_than_a_second_is_told_when_its_time_is_up(make_pool):
+    pool, _ = make_pool(max_size=1)
+    start = asyncio.get_running_loop().time()
+    async with pool.connection():
+        with pytest.raises(PoolDeadlock) as caught:
+            await pool.acquire(timeout=0.5)
+    assert asyncio.get_running_loop().time() == start + 0.5
+    assert caught.value.waited == 0.5
+
+
 async def test_a_deadlock_right_after_a_false_alarm_is_told_a_second_later(make_pool):
     pool, _ = make_pool(max_size=1)
 

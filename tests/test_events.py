@@ -197,6 +197,63 @@ async def test_who_is_no_listener_is_refused(make_pool):
         pool.on("me")
 
 
+async def test_a_listener_whose_methods_would_have_to_be_awaited_is_refused(make_pool):
+    class Late(Listener):
+        async def lent(self, pool, conn, waited):
+            pass
+
+    pool, _ = make_pool()
+    with pytest.raises(
+        TypeError, match=r"Late\.lent must be a plain function: nobody would await it"
+    ):
+        pool.on(Late())
+
+
+@pytest.mark.parametrize("name", ["waiting", "lent", "returned"])
+async def test_what_ends_the_program_in_a_listener_leaves_nobody_in_the_line(make_pool, name):
+    pool, _ = make_pool(max_size=1)
+    conn = await elsewhere(pool.acquire())
+
+    def end(*_):
+        raise SystemExit
+
+    listener = Listener()
+    setattr(listener, name, end)
+    off = pool.on(listener)
+    if name == "waiting":
+        with pytest.raises(SystemExit):
+            await pool.acquire()
+        await pool.release(conn)
+    else:
+        with pytest.raises(SystemExit):
+            await again(pool, conn)
+    off()
+    assert pool.stats().waiting == 0
+    for holder in pool.holders():
+        await pool.release(holder.conn)
+    await pool.release(await pool.acquire(timeout=0))
+
+
+async def again(pool, conn):
+    await pool.release(conn)
+    await pool.acquire()
+
+
+async def test_closing_under_holders_is_told_with_their_names_unless_no_grace_was_given(
+    make_pool, caplog
+):
+    pool, _ = make_pool(name="cache")
+    await asyncio.create_task(pool.acquire(), name="slow")
+    await pool.aclose(timeout=2.0)
+    await pool.open()
+    await elsewhere(pool.acquire())
+    await pool.aclose(timeout=0)
+    (message,) = caplog.messages
+    assert message.endswith(
+        "has closed connections under their holders, after 2 s of grace: 'slow'"
+    )
+
+
 async def test_a_warning_in_the_log_means_look_and_the_rest_is_for_those_who_debug(
     make_pool, caplog
 ):
@@ -232,7 +289,7 @@ async def test_a_warning_in_the_log_means_look_and_the_rest_is_for_those_who_deb
         ("INFO", "<Pool 'cache'"),
     ]
     messages = [message for _, _, message in lines]
-    assert messages[0].endswith("for the 1. time in a row: ConnectionRefusedError: refused")
+    assert messages[0].endswith("(failures in a row: 1): ConnectionRefusedError: refused")
     assert messages[3].endswith("has opened a connection, after 3 failures in a row")
     assert messages[5].endswith("(and 4 times since the last warning)")
     assert "misses a connection, lent 60.0 s ago to task" in messages[6]

@@ -12,6 +12,10 @@ from fakes import fails
 from aiopool import PoolTimeout, TooManyWaiters
 
 
+async def rows(pool):
+    return await pool.acquire()
+
+
 async def exhausted(pool, error=PoolTimeout, **options):
     with pytest.raises(error) as caught:
         await pool.acquire(**options)
@@ -21,7 +25,7 @@ async def exhausted(pool, error=PoolTimeout, **options):
 async def test_the_error_knows_the_state_and_the_holders(make_pool):
     pool, _ = make_pool(max_size=2, leak_after=60.0, name="cache")
     for name in ("early", "late"):
-        await asyncio.create_task(pool.acquire(), name=name)
+        await asyncio.create_task(rows(pool), name=name)
         await asyncio.sleep(3.0)
     error = await exhausted(pool)
     assert (error.stats.lent, error.stats.size, error.stats.timed_out) == (2, 2, 1)

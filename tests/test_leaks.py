@@ -182,6 +182,30 @@ async def test_what_was_handed_on_is_no_leak(make_pool, ear, reclaim):
     assert pool.stats().closed == {}
 
 
+async def test_what_was_handed_on_to_nobody_is_reclaimed_when_it_is_overdue(make_pool, ear):
+    pool, connector = make_pool(leak_after=10.0, reclaim=True)
+    pool.on(ear)
+    task = asyncio.create_task(pool.acquire(), name="first")  # of which nobody takes the result
+    await asyncio.sleep(9.0)
+    assert connector.live
+    del task
+    await asyncio.sleep(2.0)
+    assert [(holder.task, holder.ended) for holder in ear.leaked_ones] == [("first", True)]
+    assert not connector.live
+    assert pool.stats().closed == {"reclaimed": 1}
+
+
+async def test_a_task_without_code_of_the_users_has_no_stack(make_pool, ear, caplog):
+    pool, _ = make_pool(leak_after=10.0)
+    pool.on(ear)
+    conn = await asyncio.create_task(pool.acquire())
+    await asyncio.sleep(11.0)
+    (holder,) = ear.leaked_ones
+    assert (holder.where, holder.stack) == (None, ())
+    assert caplog.messages[0].endswith(", which has ended: no code of yours")
+    await pool.release(conn)
+
+
 async def test_what_is_handed_on_and_kept_too_long_is_told_of_all_the_same(make_pool, ear):
     pool, _ = make_pool(leak_after=10.0)
     pool.on(ear)

@@ -92,14 +92,28 @@ class RedisView(RedisPool):
         msg = "this is a view already: ask the pool for another"
         raise TypeError(msg)
 
+    def resize(self, *, max_size: int | None = None, min_size: int | None = None) -> NoReturn:  # noqa: ARG002 - RedisPool's
+        """Refuse: the limit of a view is what it was made with.
+
+        Raises:
+            TypeError: Always.
+
+        """
+        msg = "a view has no size but its limit: resize the pool, or ask it for another view"
+        raise TypeError(msg)
+
+    def drain(self) -> None:
+        """Retire the connections that are lent through this view, on their return."""
+        self._core.retire([cast("Accountable", holder.conn) for holder in self.holders()])
+
     async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:
         """Leave the pool open for the others."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         """Retire the connections that are lent through this view, under their holders or on return."""
-        lent = [cast("Accountable", holder.conn) for holder in self.holders()]
-        self._core.retire(lent)
+        self.drain()
         if inuse_connections:
+            lent = [cast("Accountable", holder.conn) for holder in self.holders()]
             await gather(*(conn.disconnect(nowait=True) for conn in lent))
 
     @property

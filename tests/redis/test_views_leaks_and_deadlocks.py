@@ -85,6 +85,8 @@ async def test_to_disconnect_a_view_concerns_what_it_has_lent_only(server: Serve
         mine, theirs = await view.acquire(), await pool.acquire()
         await Redis.from_pool(view).aclose()  # closes the view, which closes nothing
         assert mine.is_connected
+        view.drain()
+        assert mine.is_connected
         await view.disconnect()
         assert not mine.is_connected
         assert theirs.is_connected
@@ -101,6 +103,10 @@ async def test_what_a_view_can_not_do_is_said(server: Server):
             view.pipelined()
         with pytest.raises(TypeError, match="this is a view already"):
             view.view(limit=1)
+        with pytest.raises(TypeError, match="a view has no size but its limit"):
+            view.resize(max_size=3)
+        with pytest.raises(TypeError, match="a view has no size but its limit"):
+            view.max_connections = 3
 
 
 # ---- deadlocks -----------------------------------------------------------------------------------
