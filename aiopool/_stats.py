@@ -48,7 +48,7 @@ class Stats:
     open_seconds: float
     """Time that successful openings took."""
     blocked_seconds: float
-    """Time that the event loop was blocked while callers were in line, in stretches of 0.05 s or more: by
+    """Time that the event loop was blocked while callers were in line, in stretches of 1/64 s or more: by
     code that computes, or waits without `await`."""
 
     def __str__(self) -> str:
