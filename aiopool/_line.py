@@ -23,8 +23,8 @@ Waiter = asyncio.Future[T | None]
 Ticket = tuple[float, Named | None, float, float]
 
 # While somebody waits who will be told why, the timer goes off so often. If it is late, the event loop
-# was blocked: nobody could give anything back, however large the pool. (What is not seen is what goes before
-# the beat that was due, so blocks of a beat's length are half seen, and shorter ones hardly.)
+# was blocked: nobody could give anything back, however large the pool. (Blocks shorter than a beat are hardly
+# seen.)
 BEAT = 1 / 32
 LATE = 1 / 64  # less is a loop that has work to do, on a machine that has
 
@@ -156,12 +156,13 @@ class Line(Generic[T]):
             self._wake_at(early[0][0], now)
 
     def _note_delay(self, now: float) -> None:
-        """Count for how long the alarm is late, as long as somebody has waited."""
-        for _, _, since, _ in self.waiters.values():
-            late = now - max(self._due, since)
-            if late > LATE:
-                self._totals.blocked_seconds += late
-            break
+        """Count for how long the loop was blocked, as long as somebody has waited, if the alarm is late."""
+        if now - self._due > LATE:
+            # That began at some time in the beat before the alarm was due: in the middle of it, on average.
+            began = self._due - BEAT / 2
+            for _, _, since, _ in self.waiters.values():
+                self._totals.blocked_seconds += max(0.0, now - max(began, since))
+                break
         self._due = now
 
     def _send_away(self, waiter: Waiter[T]) -> None:
