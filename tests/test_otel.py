@@ -19,7 +19,7 @@ from opentelemetry import trace
 from opentelemetry.semconv._incubating.metrics import db_metrics
 from readings import POOL_NAME, Metrics, Spans
 
-from aiopool import Pool, PoolClosed, PoolTimeout, TooManyWaiters
+from aiopool import Pool, PoolClosed, PoolTimeout, RedisCluster, RedisPool, TooManyWaiters
 from aiopool.integrations.otel import BOUNDARIES, instrument
 
 OPERATIONS = 100_000
@@ -371,6 +371,25 @@ async def test_a_pool_reports_but_once(make_pool, metrics):
     async with pool.connection():
         assert metrics.counts("cache") == (0, 1)
     assert metrics.histogram("db.client.connection.use_time", "cache").count == 1
+
+
+async def test_of_a_client_its_pool_is_reported_on(metrics):
+    pool = RedisPool("redis://127.0.0.1", name="cache")
+    instrument(pool.client(), metrics.provider)
+    assert metrics.pools() == {"cache"}
+    with pytest.raises(ValueError, match="instrumented already"):
+        instrument(pool, metrics.provider)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [(None, "NoneType"), (object(), "object"), (RedisCluster, r"the class .*\.RedisCluster")],
+    ids=["None", "object", "class"],
+)
+def test_what_is_no_pool_is_refused_by_its_type(metrics, given, named):
+    with pytest.raises(TypeError, match=f"^pool must be a Pool, .*, not {named}$"):
+        instrument(given, metrics.provider)
+    assert not metrics.all()
 
 
 async def waits_in_vain(pool: Pool[Conn]) -> None:

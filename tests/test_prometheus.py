@@ -15,8 +15,9 @@ from counting import calls_of
 from fakes import Conn, FakeConnector, fails, goes, slow
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
 
-from aiopool import Pool, PoolTimeout, Stats, TooManyWaiters
+from aiopool import Pool, PoolTimeout, RedisCluster, RedisPool, Stats, TooManyWaiters
 from aiopool.integrations.prometheus import BOUNDS, register
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -242,6 +243,38 @@ async def test_a_registry_that_has_such_a_metric_already_refuses(make_pool, regi
     with pytest.raises(ValueError, match="aiopool_waiting"):
         register(pool, registry)
     assert not pool._events.lent
+
+
+async def test_of_a_client_its_pool_is_registered(registry):
+    pool = RedisPool("redis://127.0.0.1", name="cache")
+    register(pool.client(), registry)
+    register(Redis(connection_pool=pool.view(limit=1, name="slow")), registry)
+    assert "cache" in Exposition(registry).pools()
+    with pytest.raises(ValueError, match="is registered already"):
+        register(pool, registry)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (None, "NoneType"),
+        ("redis://user:s3cret@host", "str"),
+        (RedisCluster, "the class aiopool.redis._cluster._client.RedisCluster"),
+        (
+            Redis(host="s3cret"),
+            "redis.asyncio.client.Redis whose pool is a redis.asyncio.connection.ConnectionPool",
+        ),
+    ],
+    ids=["None", "url", "class", "client"],
+)
+def test_what_is_no_pool_is_refused_by_its_type(registry, given, named):
+    with pytest.raises(TypeError) as raised:
+        register(given, registry)
+    assert str(raised.value) == (
+        "pool must be a Pool, RedisPool or SentinelPool of aiopool, a view or a client of one, "
+        f"or an aiopool.RedisCluster, not {named}"
+    )
+    assert not Exposition(registry).text
 
 
 async def test_single_metrics_can_be_asked_for(make_pool, registry):

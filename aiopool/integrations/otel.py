@@ -20,10 +20,12 @@ from opentelemetry.metrics import (
     get_meter_provider,
 )
 from opentelemetry.trace import Status, StatusCode, Tracer, TracerProvider, get_tracer
+from redis.asyncio import Redis
 
-from aiopool import Listener, Pool, PoolTimeout, RedisCluster, RedisPool, Stats, View
+from aiopool import Listener, Pool, PoolTimeout, RedisCluster, Stats, View
 
-Reported = Pool[Any] | View[Any] | RedisPool | RedisCluster
+from ._lenders import Lender, lender
+
 Attributes = dict[str, str]
 Values = Iterable[tuple[int, Attributes]]  # those of one instrument, with what tells them apart
 
@@ -47,7 +49,7 @@ BOUNDARIES = [
 
 
 def instrument(
-    pool: Reported,
+    pool: Lender | Redis | RedisCluster,
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
 ) -> Callable[[], None]:
@@ -60,20 +62,23 @@ def instrument(
     `aiopool.waited`; one of an error if it waited in vain. Whoever had a connection at once gets none.
 
     Args:
-        pool: It may be in use already; what happened before is not in the histograms.
+        pool: A `Pool`, `RedisPool` or `SentinelPool`, a view of one, a client of one of these, or a
+            `RedisCluster`. It may be in use already; what happened before is not in the histograms.
         meter_provider: Where the metrics go; the global one by default, also if that is set later.
         tracer_provider: Likewise, for the spans.
 
     Raises:
+        TypeError: It is none of these.
         ValueError: The pool is reported on already, by way of this meter provider.
 
     """
+    reported = lender(pool)
     instruments = _instruments(meter_provider)
-    if any(known.reports_on(pool) for known in instruments.reporters):
-        msg = f"{pool!r} is instrumented already"
+    if any(known.reports_on(reported) for known in instruments.reporters):
+        msg = f"{reported!r} is instrumented already"
         raise ValueError(msg)
-    reporter = _Reporter(pool, instruments, get_tracer(SCOPE, tracer_provider=tracer_provider))
-    take_off = pool.on(reporter)
+    reporter = _Reporter(reported, instruments, get_tracer(SCOPE, tracer_provider=tracer_provider))
+    take_off = reported.on(reporter)
     instruments.reporters.append(reporter)
 
     def end() -> None:
@@ -186,7 +191,9 @@ def _instruments(provider: MeterProvider | None) -> _Instruments:
 class _Reporter(Listener):
     """Reports on one pool, or on those of the nodes of one cluster, and keeps none of them alive."""
 
-    def __init__(self, pool: Reported, instruments: _Instruments, tracer: Tracer) -> None:
+    def __init__(
+        self, pool: Lender | RedisCluster, instruments: _Instruments, tracer: Tracer
+    ) -> None:
         self._pool = ref(pool, lambda _: self.end())
         self._instruments = instruments
         self._tracer = tracer
@@ -194,7 +201,7 @@ class _Reporter(Listener):
         if not isinstance(pool, RedisCluster):
             self._about(pool.name)  # the names of nodes come with them
 
-    def reports_on(self, pool: Reported) -> bool:
+    def reports_on(self, pool: Lender | RedisCluster) -> bool:
         """Whether this is its pool."""
         return self._pool() is pool
 

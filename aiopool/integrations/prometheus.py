@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, count
-from typing import Protocol
 from weakref import WeakKeyDictionary, ref
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -20,8 +19,11 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
+from redis.asyncio import Redis
 
-from aiopool import Holder, Listener, RedisCluster, Stats
+from aiopool import Listener, RedisCluster, Stats
+
+from ._lenders import Lender, lender
 
 # Three a decade, from 10 µs, which is about what a caller waits that meets an idle connection, to 50 s.
 BOUNDS = [float(f"{digit}e{power}") for power in range(-5, 2) for digit in (1, 2.5, 5)]
@@ -43,50 +45,31 @@ REASONS = (
 )
 
 
-class Source(Protocol):
-    """A pool, or a view of one."""
-
-    @property
-    def name(self) -> str | None:
-        """What it is called."""
-        ...
-
-    def stats(self) -> Stats:
-        """Count what is where now."""
-        ...
-
-    def holders(self) -> list[Holder]:
-        """Say who has the lent connections, the longest lent first."""
-        ...
-
-    def on(self, listener: Listener, /) -> Callable[[], None]:
-        """Have a listener told what happens; the result ends that."""
-        ...
-
-
 def register(
-    pool: Source | RedisCluster, registry: CollectorRegistry = REGISTRY
+    pool: Lender | Redis | RedisCluster, registry: CollectorRegistry = REGISTRY
 ) -> Callable[[], None]:
     """Show a pool in what this registry exposes, until it is dropped or taken off again.
 
     Args:
-        pool: A `Pool`, `RedisPool` or `SentinelPool`, a view of one, or a `RedisCluster`, of which the pool
-            of each node is shown that was ever needed. Its name is the label `pool`; where another one
-            has that, `-2` (`-3`, ...) is added.
+        pool: A `Pool`, `RedisPool` or `SentinelPool`, a view of one, a client of one of these, or a
+            `RedisCluster`, of which the pool of each node is shown that was ever needed. Its name is the
+            label `pool`; where another one has that, `-2` (`-3`, ...) is added.
         registry: Where to show it. It may be asked from any thread.
 
     Returns:
         What takes the pool off again; to call it once more does nothing.
 
     Raises:
+        TypeError: It is none of these.
         ValueError: The pool is registered there already, or another collector has metrics of such names.
 
     """
+    observed = lender(pool)
     if (collector := _collectors.get(registry)) is None:
         collector = PoolCollector()
         registry.register(collector)
         _collectors[registry] = collector
-    return collector.add(pool)
+    return collector.add(observed)
 
 
 class Durations:
@@ -117,7 +100,7 @@ _NONE = Durations()  # of what has not happened yet
 class Observed(Listener):
     """A pool, or the client of a cluster with a pool for each node, held weakly."""
 
-    def __init__(self, what: Source | RedisCluster, forget: "Callable[[Observed], None]") -> None:
+    def __init__(self, what: Lender | RedisCluster, forget: "Callable[[Observed], None]") -> None:
         """Observe it, until it is no more: then it is to be forgotten."""
         self.what = ref(what, lambda _: forget(self))
         # All by the name of a pool.
@@ -126,7 +109,7 @@ class Observed(Listener):
         self.uses = defaultdict[str | None, Durations](Durations)
         self.openings = defaultdict[str | None, Durations](Durations)
 
-    def pools(self) -> list[Source]:
+    def pools(self) -> list[Lender]:
         """List the pools that there are now."""
         what = self.what()
         if isinstance(what, RedisCluster):
@@ -135,15 +118,15 @@ class Observed(Listener):
 
     # The first two are on the path of every lending.
 
-    def lent(self, pool: Source, conn: object, waited: float, /) -> None:  # noqa: ARG002 - the interface
+    def lent(self, pool: Lender, conn: object, waited: float, /) -> None:  # noqa: ARG002 - the interface
         """Note how long a caller has waited, if at all."""
         self.waits[pool.name].add(waited)
 
-    def returned(self, pool: Source, conn: object, used: float, /) -> None:  # noqa: ARG002 - likewise
+    def returned(self, pool: Lender, conn: object, used: float, /) -> None:  # noqa: ARG002 - likewise
         """Note how long a connection was lent."""
         self.uses[pool.name].add(used)
 
-    def opened(self, pool: Source, conn: object, took: float, /) -> None:  # noqa: ARG002 - likewise
+    def opened(self, pool: Lender, conn: object, took: float, /) -> None:  # noqa: ARG002 - likewise
         """Note how long an opening took."""
         self.openings[pool.name].add(took)
 
@@ -166,7 +149,7 @@ class PoolCollector:
     def __init__(self) -> None:
         self._observed: dict[Observed, None] = {}  # in the order of registration
 
-    def add(self, pool: Source | RedisCluster) -> Callable[[], None]:
+    def add(self, pool: Lender | RedisCluster) -> Callable[[], None]:
         """Have a pool, until it is dropped or the result is called."""
         if any(observed.what() is pool for observed in [*self._observed]):
             msg = f"{pool!r} is registered already"

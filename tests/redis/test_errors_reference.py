@@ -975,6 +975,11 @@ async def _(stage: Stage) -> Exception:
     return await stage.fails(made(lambda: prometheus.register(pool, registry)))
 
 
+@case("What is to be measured is no pool")
+async def _(stage: Stage) -> Exception:
+    return await stage.fails(made(lambda: prometheus.register(Redis(), CollectorRegistry())))
+
+
 @case("What is to be shown is no pool")
 async def _(stage: Stage) -> Exception:
     return await stage.fails(made(lambda: debug.snapshot(Redis())))
