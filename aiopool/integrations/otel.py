@@ -11,20 +11,25 @@ from time import time_ns
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-from opentelemetry.metrics import (
-    CallbackOptions,
-    Histogram,
-    Meter,
-    MeterProvider,
-    Observation,
-    get_meter_provider,
-)
-from opentelemetry.trace import Status, StatusCode, Tracer, TracerProvider, get_tracer
 from redis.asyncio import Redis
 
 from aiopool import Listener, Pool, PoolTimeout, RedisCluster, Stats, View
 
 from ._lenders import Lender, lender
+
+try:
+    from opentelemetry.metrics import (
+        CallbackOptions,
+        Histogram,
+        Meter,
+        MeterProvider,
+        Observation,
+        get_meter_provider,
+    )
+    from opentelemetry.trace import Status, StatusCode, Tracer, TracerProvider, get_tracer
+except ModuleNotFoundError as error:
+    msg = f"aiopool.integrations.otel needs {error.name}: pip install 'aiopool[otel]'"
+    raise ModuleNotFoundError(msg, name=error.name) from error
 
 Attributes = dict[str, str]
 Values = Iterable[tuple[int, Attributes]]  # those of one instrument, with what tells them apart

@@ -12,18 +12,23 @@ from dataclasses import dataclass
 from itertools import accumulate, count
 from weakref import WeakKeyDictionary, ref
 
-from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
 from redis.asyncio import Redis
 
 from aiopool import Listener, RedisCluster, Stats
 
 from ._lenders import Lender, lender
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        Metric,
+    )
+except ModuleNotFoundError as error:
+    msg = f"aiopool.integrations.prometheus needs {error.name}: pip install 'aiopool[prometheus]'"
+    raise ModuleNotFoundError(msg, name=error.name) from error
 
 # Three a decade, from 10 µs, which is about what a caller waits that meets an idle connection, to 50 s.
 BOUNDS = [float(f"{digit}e{power}") for power in range(-5, 2) for digit in (1, 2.5, 5)]

@@ -21,6 +21,8 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 
 import asyncio
+from importlib import import_module
+
 import aiopool
 
 roots = {name.partition(".")[0] for name in sys.modules}
@@ -32,6 +34,16 @@ async def main():
     asyncio.get_running_loop().slow_callback_duration = 60  # nobody's fault on a busy machine
     async with aiopool.RedisPool(sys.argv[1]) as pool:
         assert await pool.client().echo("mine") == b"mine"
+        for name, extra in [("prometheus_client", "prometheus"), ("opentelemetry", "otel")]:
+            try:
+                import_module(f"aiopool.integrations.{extra}")
+            except ModuleNotFoundError as error:
+                assert error.name == name
+                assert str(error) == (
+                    f"aiopool.integrations.{extra} needs {name}: pip install 'aiopool[{extra}]'"
+                )
+            else:
+                raise AssertionError(extra)
         from aiopool.integrations import debug
         async with debug.serve(pool, path="socket"):
             reader, writer = await asyncio.open_unix_connection("socket")
@@ -44,7 +56,7 @@ asyncio.run(main())
 """
 
 
-def test_the_pool_works_without_any_extra(server, tmp_path):
+def test_the_pool_works_without_any_extra_and_what_needs_one_says_which(server, tmp_path):
     done = subprocess.run(  # noqa: S603 - its own words
         [sys.executable, "-X", "dev", "-W", "error", "-c", SCRIPT, server.url],
         cwd=tmp_path,
