@@ -35,6 +35,7 @@ INSTRUMENTS = {
     "db.client.connection.wait_time": ("histogram", "s"),
     "db.client.connection.use_time": ("histogram", "s"),
 }
+OURS = {"aiopool.rejections": ("counter", "{rejection}")}
 
 
 @pytest.fixture
@@ -66,8 +67,8 @@ async def test_each_instrument_is_as_the_conventions_have_it(make_pool, metrics)
     async with pool.connection():
         pass
     found = metrics.all("aiopool")
-    assert {metric.name: (kind(metric), metric.unit) for metric in found} == INSTRUMENTS
-    assert len({metric.description for metric in found}) == len(INSTRUMENTS)
+    assert {metric.name: (kind(metric), metric.unit) for metric in found} == INSTRUMENTS | OURS
+    assert len({metric.description for metric in found}) == len(INSTRUMENTS | OURS)
     for metric in found:
         states = {"idle", "used"} if metric.name.endswith(".count") else {None}
         about = [dict(point.attributes) for point in metric.data.data_points]
@@ -87,21 +88,24 @@ def test_the_names_are_those_of_the_conventions():
 async def test_the_numbers_are_those_of_the_pool(make_pool, metrics):
     pool, _ = make_pool(name="cache", max_size=3, min_size=1)
     instrument(pool, metrics.provider)
-    nothing = {"idle": 0, "used": 0, "pending_requests": 0, "timeouts": 0}
+    waits = {"pending_requests": 0, "timeouts": 0, "aiopool.rejections": 0}
+    nothing = {"idle": 0, "used": 0} | waits
     assert metrics.gauges("cache") == nothing | {"idle.max": 3, "max": 3, "idle.min": 1}
     await pool.warm(3)
     one, two = [await pool.acquire() for _ in range(2)]
     assert metrics.counts("cache") == (1, 2)
     pool.resize(max_size=2, min_size=0)
-    assert metrics.gauges("cache") == {
-        "idle": 0,
-        "used": 2,
-        "idle.max": 2,
-        "idle.min": 0,
-        "max": 2,
-        "pending_requests": 0,
-        "timeouts": 0,
-    }
+    assert (
+        metrics.gauges("cache")
+        == {
+            "idle": 0,
+            "used": 2,
+            "idle.max": 2,
+            "idle.min": 0,
+            "max": 2,
+        }
+        | waits
+    )
     waiting = [asyncio.create_task(pool.acquire(timeout=limit)) for limit in (1.0, 2.0, None)]
     await turns(1)
     assert metrics.sum("db.client.connection.pending_requests") == 3
@@ -287,6 +291,7 @@ class Traffic:
             "used": used,
             "pending_requests": self.asking,
             "timeouts": self.outcomes["PoolTimeout"],
+            "aiopool.rejections": self.outcomes["TooManyWaiters"],
             "max": self.sizes[0],
             "idle.max": self.sizes[0],
             "idle.min": self.sizes[1],
@@ -449,6 +454,7 @@ async def test_a_view_reports_what_it_lends(make_pool, metrics, spans):
         "max": 1,
         "pending_requests": 1,
         "timeouts": 0,
+        "aiopool.rejections": 0,
     }
     assert metrics.counts("cache") == (1, 1)
     await asyncio.gather(*using)
@@ -618,6 +624,48 @@ async def test_a_wait_in_vain_is_a_span_with_its_error(make_pool, spans):
     assert span.end_time - span.start_time == 500_000_000
     assert not span.events
     assert "s3cret" not in span.to_json()
+
+
+async def test_who_is_turned_away_is_counted_and_a_span_of_no_length_with_its_error(
+    make_pool, metrics, spans
+):
+    pool, _ = make_pool(name="cache", max_size=1, max_waiting=1)
+    view = pool.keeps = pool.view(limit=1, name="slow")
+    await pool.warm(1)
+    for lender in (pool, view):
+        instrument(lender, metrics.provider, spans.provider)
+    tracer = trace.get_tracer("test", tracer_provider=spans.provider)
+    async with view.connection():
+        waiting = [asyncio.create_task(lender.acquire()) for lender in (pool, view)]
+        await turns(2)
+        errors = []
+        for lender in (pool, view, view):
+            with (
+                tracer.start_as_current_span("request"),
+                pytest.raises(TooManyWaiters) as raised,
+            ):
+                await lender.acquire()
+            errors.append(str(raised.value))
+        found, parents = spans.of_waits(), [s for s in spans.all() if s.name == "request"]
+        for task in waiting:
+            task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert metrics.gauges("cache")["aiopool.rejections"] == 1
+    assert metrics.gauges(view.name)["aiopool.rejections"] == 2
+    assert metrics.sum("db.client.connection.timeouts") == 0
+    for name, error, span, parent in zip(
+        ("cache", view.name, view.name), errors, found, parents, strict=True
+    ):
+        assert span.name == f"acquire {name}"
+        assert span.parent.span_id == parent.context.span_id
+        assert span.end_time == span.start_time
+        assert dict(span.attributes) == {
+            POOL_NAME: name,
+            "aiopool.waited": 0.0,
+            "error.type": "TooManyWaiters",
+        }
+        assert span.status.status_code is trace.StatusCode.ERROR
+        assert span.status.description == error
 
 
 async def test_who_gives_up_waiting_leaves_no_span_behind(make_pool, spans):

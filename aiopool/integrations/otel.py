@@ -1,5 +1,7 @@
 """OpenTelemetry: the metrics that it has names for in a pool, and a span for each wait in the line.
 
+One more counter, of callers turned away, has a name of our own: there is none for it.
+
 Needs `opentelemetry-api`, which is the extra `otel`; what is exported, and where to, is the business of
 the SDK that an application sets up. The metrics are those of the semantic conventions for connection
 pools of database clients: https://opentelemetry.io/docs/specs/semconv/db/database-metrics/
@@ -13,7 +15,7 @@ from weakref import WeakKeyDictionary, ref
 
 from redis.asyncio import Redis
 
-from aiopool import Listener, Pool, PoolTimeout, RedisCluster, Stats, View
+from aiopool import Listener, Pool, PoolTimeout, RedisCluster, Stats, TooManyWaiters, View
 
 from ._lenders import Lender, lender
 
@@ -39,7 +41,9 @@ METRICS = "db.client.connection."
 POOL_NAME = "db.client.connection.pool.name"
 IDLE = {"db.client.connection.state": "idle"}
 USED = {"db.client.connection.state": "used"}
-WAITED = "aiopool.waited"  # there is no attribute for it in the conventions
+# There is neither a metric nor an attribute for these in the conventions.
+REJECTIONS = "aiopool.rejections"
+WAITED = "aiopool.waited"
 ERROR_TYPE = "error.type"
 
 # Upper bounds in seconds: from a connection that is had at once to a caller who gives up.
@@ -64,7 +68,8 @@ def instrument(
     second is called `name-2`.
 
     A caller that stood in the line gets a span, as a child of its current one, with the seconds as
-    `aiopool.waited`; one of an error if it waited in vain. Whoever had a connection at once gets none.
+    `aiopool.waited`; one of an error if it waited in vain, or was turned away. Whoever had a connection at
+    once gets none.
 
     Args:
         pool: A `Pool`, `RedisPool` or `SentinelPool`, a view of one, a client of one of these, or a
@@ -137,6 +142,12 @@ class _Instruments:
             [self._observe(lambda stats: [(stats.timed_out, {})])],
             "{timeout}",
             "How many callers have waited for a connection in vain",
+        )
+        meter.create_observable_counter(
+            REJECTIONS,
+            [self._observe(lambda stats: [(stats.rejected, {})])],
+            "{rejection}",
+            "How many callers were turned away, as too many waited already",
         )
         self.create_time = self._time("create_time", "How long it took to open a connection")
         self.wait_time = self._time(
@@ -262,7 +273,13 @@ class _Reporter(Listener):
         """Show the wait as a span that ended badly."""
         self._span(pool.name, error.waited, error)
 
-    def _span(self, name: str | None, waited: float, error: PoolTimeout | None = None) -> None:
+    def rejected(self, pool: Pool[Any] | View[Any], error: TooManyWaiters, /) -> None:
+        """Show as a span, of no length, that there was no wait."""
+        self._span(pool.name, 0.0, error)
+
+    def _span(
+        self, name: str | None, waited: float, error: PoolTimeout | TooManyWaiters | None = None
+    ) -> None:
         attributes = self._about(name)
         end = time_ns()
         span = self._tracer.start_span(

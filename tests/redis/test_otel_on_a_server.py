@@ -55,6 +55,7 @@ async def test_everything_agrees_with_what_a_client_did(server: Server, metrics,
             "max": 2,
             "pending_requests": 1,
             "timeouts": 1,
+            "aiopool.rejections": 0,
         }
         server.run("RPUSH", "list", "one", "two")
         await asyncio.gather(*blocked, waiting)
