@@ -242,15 +242,20 @@ class _Reporter(Listener):
         return known
 
     def _unused_name(self, name: str) -> str:
-        """Find a name like this one under which nobody else reports."""
-        others = [reporter for reporter in self._instruments.reporters if reporter is not self]
-        used = {used for other in others for used in other.names}
+        """Find a name like this one under which nobody reports."""
+        used = {used for each in [*self._instruments.reporters] for used in each.names()}
         names = (name if number == 1 else f"{name}-{number}" for number in count(1))
         return next(each for each in names if each not in used)
 
-    @property
     def names(self) -> list[str]:
-        """Under which names it reports."""
+        """Under which names it reports; those of nodes that have gone are forgotten."""
+        known = [*self._attributes]  # before the nodes are listed: more may come meanwhile
+        pool = self._pool()
+        if isinstance(pool, RedisCluster):
+            there = {*pool.node_stats(), *(each.name for each in pool.nodes_manager.pools())}
+            for name in known:
+                if name not in there:
+                    self._attributes.pop(name, None)
         return [attributes[POOL_NAME] for attributes in [*self._attributes.values()]]
 
     # ---- what it hears -----------------------------------------------------------------------

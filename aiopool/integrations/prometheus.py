@@ -115,11 +115,18 @@ class Observed(Listener):
         self.openings = defaultdict[str | None, Durations](Durations)
 
     def pools(self) -> list[Lender]:
-        """List the pools that there are now."""
+        """List the pools that there are now, and forget the others, which are those of nodes that have gone."""
         what = self.what()
-        if isinstance(what, RedisCluster):
-            return [*what.nodes_manager.pools()]
-        return [] if what is None else [what]
+        if not isinstance(what, RedisCluster):
+            return [] if what is None else [what]
+        by_name = self.labels, self.waits, self.uses, self.openings
+        # First the names: so those of pools that are made meanwhile are not among them.
+        names = {name for each in by_name for name in [*each]}
+        pools = what.nodes_manager.pools()
+        for name in names.difference(pool.name for pool in pools):
+            for each in by_name:
+                each.pop(name, None)
+        return [*pools]
 
     # The first two are on the path of every lending.
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from redis.crc import key_slot
 from servers import PortTakenError, Server, version, wait_blocking
 
+from aiopool import RedisCluster
+
 HOST = "127.0.0.1"
 SETTLE_LIMIT = 30.0
 SLOTS = 16384
@@ -52,6 +54,17 @@ def is_users(client: dict[str, str]) -> bool:
         or client["cmd"] in {"replconf", "psync"}  # one that is going to be
         or client["cmd"] == "restore-asking"  # MIGRATE keeps its connection for the next one
     )
+
+
+def lose_a_node(client: RedisCluster) -> str:
+    """Have a client believe that the cluster has lost a node that it has used; gives its name."""
+    nodes = client.nodes_manager
+    lost = nodes.pools()[0].name
+    there = {name: node for name, node in nodes.nodes_cache.items() if name != lost}
+    nodes.set_nodes(nodes.nodes_cache, there, remove_old=True)
+    nodes.set_nodes(nodes.startup_nodes, there, remove_old=True)
+    nodes._forget()
+    return lost
 
 
 class Fleet:

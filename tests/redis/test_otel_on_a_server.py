@@ -6,7 +6,7 @@ import logging
 import warnings
 
 import pytest
-from fleets import ClusterFleet
+from fleets import ClusterFleet, lose_a_node
 from metrics import Telemetry
 from opentelemetry import trace
 from readings import Metrics, Spans
@@ -148,6 +148,21 @@ async def test_each_node_of_a_cluster_reports_under_its_name(
         assert {f"acquire {name}" for name in used} >= {span.name for span in spans.of_waits()}
         end()
         assert metrics.pools() == set()
+
+
+async def test_the_name_of_a_node_that_has_gone_is_forgotten_and_free_again(
+    cluster_fleet: ClusterFleet, metrics
+):
+    async with RedisCluster.from_url(cluster_fleet.url, max_size=3) as cluster:
+        instrument(cluster, metrics.provider)
+        await asyncio.gather(*(cluster.set(f"key:{number}", "") for number in range(100)))
+        before = metrics.pools()
+        lost = lose_a_node(cluster)
+        assert lost in before
+        assert metrics.pools() == before - {lost}
+        async with RedisPool(f"redis://{lost}", name=lost, **STRICT) as pool:
+            instrument(pool, metrics.provider)
+            assert metrics.pools() == before
 
 
 async def test_redis_pys_telemetry_goes_on_beside_it(server: Server, caplog):

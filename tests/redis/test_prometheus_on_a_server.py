@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from fleets import ClusterFleet, SentinelFleet
+from fleets import ClusterFleet, SentinelFleet, lose_a_node
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
@@ -193,6 +193,27 @@ async def test_each_node_of_a_cluster_is_a_pool(cluster_fleet: ClusterFleet, reg
             assert {name, f"{name}-2"} <= shown.pools()
             assert shown("wait_seconds_count", pool=name) == 0
             assert shown("wait_seconds_count", pool=f"{name}-2") == 1
+
+
+async def test_of_a_node_that_has_gone_nothing_is_kept_not_even_its_name(
+    cluster_fleet: ClusterFleet, registry
+):
+    async with RedisCluster.from_url(cluster_fleet.url, max_size=2) as client:
+        register(client, registry)
+        await asyncio.gather(*(client.set(f"key{n}", "") for n in range(60)))
+        before = shown_by(registry).pools()
+        [observed] = client.nodes_manager._settings.listeners
+        by_name = [observed.labels, observed.waits, observed.uses, observed.openings]
+        used = client.nodes_manager.pools()[0].name
+        assert all(used in each for each in by_name)
+        lost = lose_a_node(client)
+        assert lost == used
+        assert shown_by(registry).pools() == before - {lost}
+        assert not any(lost in each for each in by_name)
+        # Another may have the name now.
+        async with RedisPool(f"redis://{lost}", name=lost, **STRICT) as pool:
+            register(pool, registry)
+            assert shown_by(registry).pools() == before
 
 
 async def test_a_dropped_client_of_a_cluster_is_collected_and_vanishes(
