@@ -33,11 +33,17 @@ class Exposition:
         self.series: Series = {(s.name, frozenset(s.labels.items())): s.value for s in samples}
         assert len(self.series) == len(samples), "a series is there twice"
 
-    def __call__(self, name: str, pool: str = "pool", **labels: str) -> float | None:
-        return self.series.get((f"aiopool_{name}", frozenset({"pool": pool, **labels}.items())))
+    def __call__(
+        self, name: str, pool: str = "pool", kind: str = "pool", **labels: str
+    ) -> float | None:
+        about = {"pool": pool, "kind": kind, **labels}
+        return self.series.get((f"aiopool_{name}", frozenset(about.items())))
+
+    def labels(self) -> list[dict[str, str]]:
+        return [dict(labels) for _, labels in self.series]
 
     def pools(self) -> set[str]:
-        return {dict(labels)["pool"] for _, labels in self.series}
+        return {labels["pool"] for labels in self.labels()}
 
     def by(self, label: str, name: str, pool: str = "pool") -> dict[str, float]:
         """Give the values of a metric by one of its labels, but for those that are 0."""
@@ -119,6 +125,42 @@ async def test_the_longest_lent_is_shown_until_it_comes_back(make_pool, registry
     assert Exposition(registry)("longest_lent_seconds") == 1
     await pool.release(second)
     assert Exposition(registry)("longest_lent_seconds") == 0
+
+
+async def test_what_a_registered_view_lends_is_not_the_longest_lent_of_its_pool_but_of_the_view(
+    make_pool, registry
+):
+    pool, _ = make_pool(max_size=3)
+    view = pool.view(limit=1, name="slow")
+    register(pool, registry)
+    async with view.connection():
+        await asyncio.sleep(60)
+        conn = await pool.acquire()
+        await asyncio.sleep(1)
+        assert Exposition(registry)("longest_lent_seconds") == 61  # nobody has told it of the view
+        take_off = register(view, registry)
+        shown = Exposition(registry)
+        assert shown("longest_lent_seconds") == 1
+        assert shown("longest_lent_seconds", view.name, "view") == 61
+        await pool.release(conn)
+        assert Exposition(registry)("longest_lent_seconds") == 0
+        take_off()
+        assert Exposition(registry)("longest_lent_seconds") == 61
+
+
+async def test_every_series_says_whether_it_is_of_a_pool_or_of_a_view(make_pool, registry):
+    pool, _ = make_pool(name="cache", max_size=3)
+    view = pool.view(limit=1)
+    for lender in (view, pool):
+        register(lender, registry)
+    kinds = {(labels["pool"], labels["kind"]) for labels in Exposition(registry).labels()}
+    assert kinds == {("cache", "pool"), (view.name, "view")}
+    of_redis = RedisPool("redis://127.0.0.1", name="redis")
+    of_redis_too = of_redis.view(limit=1)
+    for lender in (of_redis, of_redis_too):
+        register(lender, registry)
+    kinds = {(labels["pool"], labels["kind"]) for labels in Exposition(registry).labels()}
+    assert kinds >= {("redis", "pool"), (of_redis_too.name, "view")}
 
 
 async def test_a_blocked_loop_is_shown(make_pool, registry):

@@ -3,6 +3,7 @@
 from typing import Any, TypeAlias
 
 from aiopool import Pool, RedisCluster, RedisPool, View
+from aiopool.redis._view import RedisView
 
 Lender: TypeAlias = Pool[Any] | View[Any] | RedisPool
 
@@ -27,6 +28,11 @@ def lender(given: object) -> Lender | RedisCluster:
         f"or an aiopool.RedisCluster, not {what}"
     )
     raise TypeError(msg)
+
+
+def is_view(pool: Lender) -> bool:
+    """Whether what this lends is lent by another pool as well."""
+    return isinstance(pool, View | RedisView)
 
 
 def _name(kind: type) -> str:

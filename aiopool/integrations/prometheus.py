@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from aiopool import Listener, RedisCluster, Stats
 
-from ._lenders import Lender, lender
+from ._lenders import Lender, is_view, lender
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry
@@ -58,7 +58,8 @@ def register(
     Args:
         pool: A `Pool`, `RedisPool` or `SentinelPool`, a view of one, a client of one of these, or a
             `RedisCluster`, of which the pool of each node is shown that was ever needed. Its name is the
-            label `pool`; where another one has that, `-2` (`-3`, ...) is added.
+            label `pool`; where another one has that, `-2` (`-3`, ...) is added. The label `kind` is `pool`
+            or `view`: what a view lends is lent by its pool as well, so don't add them up.
         registry: Where to show it. It may be asked from any thread.
 
     Returns:
@@ -143,11 +144,14 @@ class Observed(Listener):
         self.openings[pool.name].add(took)
 
 
+LABELS = ["pool", "kind"]
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """What there is to tell of one pool."""
 
-    label: str
+    labels: tuple[str, str]  # as `LABELS`
     stats: Stats
     longest_lent: float
     waits: Durations
@@ -198,17 +202,22 @@ class PoolCollector:
         return _exposition([*self._pictures()])
 
     def _pictures(self) -> Iterator[Picture]:
-        for observed in [*self._observed]:
-            for pool in observed.pools():
-                name, holders = pool.name, pool.holders()
-                yield Picture(
-                    label=self._label(observed, name),
-                    stats=pool.stats(),
-                    longest_lent=holders[0].age if holders else 0.0,
-                    waits=observed.waits.get(name, _NONE),
-                    uses=observed.uses.get(name, _NONE),
-                    openings=observed.openings.get(name, _NONE),
-                )
+        pools = [(observed, pool) for observed in [*self._observed] for pool in observed.pools()]
+        # For long on purpose, most likely, and its view tells of it.
+        by_views = {
+            id(holder.conn) for _, pool in pools if is_view(pool) for holder in pool.holders()
+        }
+        for observed, pool in pools:
+            name, view = pool.name, is_view(pool)
+            ages = (each.age for each in pool.holders() if view or id(each.conn) not in by_views)
+            yield Picture(
+                labels=(self._label(observed, name), "view" if view else "pool"),
+                stats=pool.stats(),
+                longest_lent=next(ages, 0.0),
+                waits=observed.waits.get(name, _NONE),
+                uses=observed.uses.get(name, _NONE),
+                openings=observed.openings.get(name, _NONE),
+            )
 
 
 _collectors: WeakKeyDictionary[CollectorRegistry, PoolCollector] = WeakKeyDictionary()
@@ -219,7 +228,7 @@ _GAUGES: list[tuple[str, str, Callable[[Picture], float]]] = [
     ("waiting", "Callers in line for a connection.", lambda p: p.stats.waiting),
     (
         "longest_lent_seconds",
-        "How long ago the connection was lent that has been away for the longest; 0 if none is.",
+        "How long ago the connection was lent that is away for the longest; of a pool, none of its views'.",
         lambda p: p.longest_lent,
     ),
 ]
@@ -244,31 +253,31 @@ _HISTOGRAMS: list[tuple[str, str, Callable[[Picture], Durations]]] = [
 
 def _exposition(pictures: list[Picture]) -> Iterator[Metric]:
     connections = GaugeMetricFamily(
-        "aiopool_connections", "Connections, by where they are.", labels=["pool", "state"]
+        "aiopool_connections", "Connections, by where they are.", labels=[*LABELS, "state"]
     )
     closed = CounterMetricFamily(
-        "aiopool_closed", "Connections closed, by why.", labels=["pool", "reason"]
+        "aiopool_closed", "Connections closed, by why.", labels=[*LABELS, "reason"]
     )
     for picture in pictures:
         for state in ("idle", "lent", "opening", "checking"):
-            connections.add_metric([picture.label, state], getattr(picture.stats, state))
+            connections.add_metric([*picture.labels, state], getattr(picture.stats, state))
         for reason, number in {**dict.fromkeys(REASONS, 0), **picture.stats.closed}.items():
-            closed.add_metric([picture.label, reason], number)
+            closed.add_metric([*picture.labels, reason], number)
     yield connections
     yield closed
     for name, words, value in _GAUGES:
-        gauge = GaugeMetricFamily(f"aiopool_{name}", words, labels=["pool"])
+        gauge = GaugeMetricFamily(f"aiopool_{name}", words, labels=LABELS)
         for picture in pictures:
-            gauge.add_metric([picture.label], value(picture))
+            gauge.add_metric(picture.labels, value(picture))
         yield gauge
     for name, words, value in _COUNTERS:
-        counter = CounterMetricFamily(f"aiopool_{name}", words, labels=["pool"])
+        counter = CounterMetricFamily(f"aiopool_{name}", words, labels=LABELS)
         for picture in pictures:
-            counter.add_metric([picture.label], value(picture))
+            counter.add_metric(picture.labels, value(picture))
         yield counter
     for name, words, durations in _HISTOGRAMS:
-        histogram = HistogramMetricFamily(f"aiopool_{name}_seconds", words, labels=["pool"])
+        histogram = HistogramMetricFamily(f"aiopool_{name}_seconds", words, labels=LABELS)
         for picture in pictures:
             observed = durations(picture)
-            histogram.add_metric([picture.label], observed.buckets(), observed.sum)
+            histogram.add_metric(picture.labels, observed.buckets(), observed.sum)
         yield histogram
