@@ -39,7 +39,10 @@ def pool(name="pool", holders=(), waiters=(), last_error=None, closed=None, **st
         "name": name,
         "kind": "RedisPool",
         "stats": numbers | {"max_size": 10} | stats | {"closed": closed or {}},
-        "holders": [{"task": task, "age": age, "where": None} for task, age in holders],
+        "holders": [
+            {"task": task, "age": age, "where": None, "ended": task == "forgotten"}
+            for task, age in holders
+        ],
         "more_holders": 0,
         "waiters": [{"task": task, "age": age} for task, age in waiters],
         "more_waiters": 0,
@@ -130,6 +133,20 @@ def test_one_picture_tells_all_there_is(path, capsys):
         assert what in text
     assert "! 4.2 ms" not in text
     assert "\x1b" not in text
+
+
+def test_a_holder_that_has_ended_is_marked_however_short_ago_it_was(path, capsys):
+    told = snapshot(pool(holders=[("forgotten", 0.25), ("alive", 0.25)], lent=2, size=2))
+    text = once(path, told, capsys, "--once")
+    assert "! 250 ms ended: forgotten" in text
+    assert " 250 ms alive" in text
+    assert text.count("!") == text.count("ended") == 1
+
+
+def test_a_version_that_tells_of_no_ended_holders_is_shown_as_well(path, capsys):
+    told = snapshot(pool(holders=[("forgotten", 0.25)], lent=1, size=1))
+    del told["pools"][0]["holders"][0]["ended"]
+    assert " 250 ms forgotten" in once(path, told, capsys, "--once")
 
 
 def test_all_pools_are_shown(path, capsys):

@@ -204,10 +204,14 @@ def _takers(
     count = len(shown) + more
     table.add_row(Text(name, style="dim"), Text(f"{count:,}" if count else "nobody", style="dim"))
     for taker in shown:
-        long = name == "holders" and taker.age >= LONG
+        long = name == "holders" and (taker.ended or taker.age >= LONG)
         age = Text(duration(taker.age), style="bold yellow" if long else "")
         mark = Text("! " if long else "", style="bold yellow")
-        table.add_row(mark.append(age), Text(taker.task), *[Text(taker.where, style="dim")] * where)
+        # Before the name, of which there may be too much.
+        task = Text("ended: " if taker.ended else "", style="bold yellow").append(
+            taker.task, "none"
+        )
+        table.add_row(mark.append(age), task, *[Text(taker.where, style="dim")] * where)
     if more:
         table.add_row("", Text(f"and {more:,} more", style="dim"))
     return table

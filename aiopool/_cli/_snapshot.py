@@ -17,7 +17,9 @@ class Taker:
 
     task: str
     age: float
-    where: str
+    where: str = ""
+    ended: bool = False
+    """Whether the task has ended, and has left its connection behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,10 @@ def _picture(told: Mapping[str, Any]) -> Picture:
 
 def _taker(told: Mapping[str, Any]) -> Taker:
     return Taker(
-        _printable(told["task"]), _number(told["age"]), _printable(told.get("where") or "")
+        task=_printable(told["task"]),
+        age=_number(told["age"]),
+        where=_printable(told.get("where") or ""),
+        ended=told.get("ended") is True,
     )
 
 

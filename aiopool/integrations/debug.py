@@ -88,7 +88,12 @@ def _picture(pool: _Pool) -> dict[str, Any]:
         "kind": type(pool).__name__,
         "stats": {each.name: getattr(stats, each.name) for each in fields(Stats)},
         "holders": [
-            {"task": _short(holder.task), "age": holder.age, "where": holder.where}
+            {
+                "task": _short(holder.task),
+                "ended": holder.ended,
+                "age": holder.age,
+                "where": holder.where,
+            }
             for holder in holders[:MOST]
         ],
         "more_holders": max(0, len(holders) - MOST),

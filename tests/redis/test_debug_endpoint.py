@@ -132,6 +132,16 @@ async def test_over_the_socket_comes_what_the_pools_say_of_themselves(server, pa
             assert two["holders"] == two["waiters"] == []
 
 
+async def test_of_a_holder_it_is_told_whether_its_task_has_ended(server):
+    async with RedisPool(server.url, **STRICT) as pool:
+        conn = await asyncio.create_task(pool.acquire(), name="forgetful")
+        async with held(pool, "alive"):
+            (told,) = debug.snapshot(pool)["pools"]
+        await pool.release(conn)
+    holders = {holder["task"]: holder["ended"] for holder in told["holders"]}
+    assert holders == {"forgetful": True, "alive": False}
+
+
 async def test_a_long_line_is_told_in_part(server):
     async with RedisPool(server.url, max_size=1, **STRICT) as pool, held(pool, "one"):
         names = [f"task {n}" for n in range(60)]

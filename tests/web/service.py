@@ -30,6 +30,11 @@ async def hold(pool):
         await asyncio.Future()
 
 
+async def forget(pool):
+    """Take a connection and end."""
+    return await pool.acquire()
+
+
 async def fail(pool):
     """Try to connect to where nobody is, once."""
     await asyncio.gather(pool.client().ping(), return_exceptions=True)
@@ -41,15 +46,18 @@ async def main(url, wrong_url, port, name):
         RedisPool(url, max_size=4, leak_after=60) as busy,
         RedisPool(url, max_size=1, name="small") as small,
         RedisPool(wrong_url, name="refused-" * 40, timeout=1, retry=retry) as refused,
+        RedisPool(url, max_size=2, name="leaky") as leaky,
     ):
+        forgotten = await asyncio.create_task(forget(leaky), name="forgetful " * 20)
         tasks = [asyncio.create_task(work(busy), name=f"worker {n}") for n in range(2)]
         tasks += [asyncio.create_task(hold(busy), name=name)]
         tasks += [asyncio.create_task(hold(small), name=f"patient {n}") for n in range(60)]
         await fail(refused)
-        app = Starlette(routes=[Mount("/debug/pool", debug.app(busy, small, refused))])
+        app = Starlette(routes=[Mount("/debug/pool", debug.app(busy, small, refused, leaky))])
         await uvicorn.Server(
             uvicorn.Config(app, port=int(port), log_level="error", ws="none")
         ).serve()
+        await leaky.release(forgotten)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -172,7 +172,7 @@ def test_the_numbers_are_the_pools_and_move(page, service):
 def test_all_pools_are_shown_with_who_has_connections_and_who_waits(page, service):
     names = page.ask("[...document.querySelectorAll('h2')].map(each => each.textContent)")
     assert names == [pool["name"] for pool in service.snapshot()["pools"]]
-    assert names[1:] == ["small", "refused-" * 40]
+    assert names[1:] == ["small", "refused-" * 40, "leaky"]
     assert [row[1] for row in page.rows("holders", 1)] == ["patient 0"]
     waiters = page.rows("line", 1)
     assert [row[1] for row in waiters] == [f"patient {n}" for n in range(1, 51)]
@@ -187,6 +187,19 @@ def test_who_has_a_connection_for_long_is_marked(page):
     marked = "document.querySelectorAll('article')[1].querySelectorAll('.holders tr.long').length"
     page.until(lambda: page.ask(marked) == 1, "it is marked")
     assert page.ask("document.querySelectorAll('.line tr.long').length") == 0
+
+
+def test_a_holder_that_has_ended_is_marked_at_once_and_the_word_is_seen(page):
+    ((_, task, _),) = page.rows("holders", 3)
+    assert task == "ended: " + "forgetful " * 20
+    assert (
+        page.ask("document.querySelectorAll('article')[3].querySelectorAll('tr.long').length") == 1
+    )
+    word = "document.querySelectorAll('article')[3].querySelectorAll('td')[1].firstChild"
+    assert page.ask(f"getComputedStyle({word}).color") == page.ask(
+        "getComputedStyle(document.querySelectorAll('article')[3].querySelector('td')).color"
+    )
+    assert "ended" not in page.ask("document.querySelectorAll('article')[1].innerText")
 
 
 def test_a_hostile_name_is_text(page):
@@ -255,4 +268,4 @@ def test_it_says_when_the_service_is_gone_and_goes_on_when_it_is_back(page, serv
     page.until(lambda: page.state == "live", "it is live again")
     assert f"process {pid}" not in page.text
     page.until(lambda: page.rows("holders", 1), "the new process's are shown")
-    assert page.ask("document.querySelectorAll('article').length") == 3
+    assert page.ask("document.querySelectorAll('article').length") == 4
