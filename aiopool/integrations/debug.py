@@ -48,6 +48,8 @@ Source: TypeAlias = _Pool | Redis | RedisCluster
 MOST = 50
 """So many holders and so many callers in line are told of each pool, the longest there first."""
 _LONGEST_NAME = 200
+_AT_A_TIME = 16
+"""So many bytes are read of who asks, and thus at most so many lines are answered."""
 
 # ---- what is told ------------------------------------------------------------------------------------
 
@@ -123,7 +125,7 @@ async def serve(*pools: Source, path: str | os.PathLike[str]) -> AsyncGenerator[
         async with pool, serve(pool, path="/run/my-service/pool.sock"):
             ...
 
-    Whoever sends a line gets a `snapshot()`, as a line of JSON, and may then ask again.
+    Each line that is sent is answered with a `snapshot()`, as a line of JSON.
 
     Args:
         pools: As for `snapshot()`.
@@ -152,8 +154,12 @@ async def serve(*pools: Source, path: str | os.PathLike[str]) -> AsyncGenerator[
             await server.wait_closed()
 
 
-class _Asking(asyncio.Protocol):
-    """Somebody who asks. There is no task for it, and no more than one answer is under way to it."""
+class _Asking(asyncio.BufferedProtocol):
+    """Somebody who asks. There is no task for it.
+
+    What it has asked is left in its socket, but for a few bytes: so a flood of lines costs a snapshot in
+    a turn of the event loop, and who does not read its answers can't have more than a few written.
+    """
 
     transport: asyncio.Transport
 
@@ -163,6 +169,8 @@ class _Asking(asyncio.Protocol):
         self._pools = pools
         self._asking = asking
         self._over = over
+        self._read = bytearray(_AT_A_TIME)
+        self._amid = False  # of a line
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -174,18 +182,30 @@ class _Asking(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - whatever the reason
         self._asking.discard(self)
 
-    def data_received(self, data: bytes) -> None:
-        # Once for all lines that came at a time, or a flood of them would keep the event loop busy.
-        if b"\n" in data:
-            self.transport.write(_as_json(self._pools) + b"\n")
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - however much there is
+        return self._read
 
-    # Who does not read is not heard either.
+    def buffer_updated(self, nbytes: int) -> None:
+        self._answer(self._read.count(b"\n", 0, nbytes))
+        self._amid = not self._read.endswith(b"\n", 0, nbytes)
 
-    def pause_writing(self) -> None:
-        self.transport.pause_reading()
+    def eof_received(self) -> None:
+        """Answer the last line, if it has no end of its own."""
+        self._answer(int(self._amid))
+
+    def _answer(self, lines: int) -> None:
+        if lines:
+            self.transport.write((_as_json(self._pools) + b"\n") * lines)
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._hear)
+
+    def _hear(self) -> None:
+        # Who does not read is not heard either, until `resume_writing()`.
+        if not (self.transport.is_closing() or self.transport.get_write_buffer_size()):
+            self.transport.resume_reading()
 
     def resume_writing(self) -> None:
-        self.transport.resume_reading()
+        self._hear()
 
 
 @contextmanager

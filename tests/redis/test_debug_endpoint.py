@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import json
 import os
 import re
@@ -344,6 +345,37 @@ async def test_who_asks_again_is_answered_again(server, path):
         writer.close()
 
 
+async def answers_to(path, *sent):
+    """Send all that, end, and count the answers."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    for part in sent:
+        writer.write(part)
+        await asyncio.sleep(0)
+    writer.write_eof()
+    answers = (await reader.read()).splitlines(keepends=True)
+    writer.close()
+    assert all(line.endswith(b"\n") and json.loads(line)["pid"] for line in answers)
+    return len(answers)
+
+
+@pytest.mark.parametrize(
+    ("sent", "lines"),
+    [
+        ([], 0),
+        ([b"a\nb\n"], 2),
+        ([b"\n" * 1000], 1000),
+        ([b"a longer line than is read at once\n" * 3], 3),
+        ([b"no end"], 1),
+        ([b"a\nno end"], 2),
+        ([b"x" * 15 + b"\n"], 1),
+        ([b"a", b"b\n", b"\n", b"c"], 3),
+    ],
+)
+async def test_each_line_is_answered_the_last_also_without_its_end(server, path, sent, lines):
+    async with asyncio.timeout(20), RedisPool(server.url) as pool, debug.serve(pool, path=path):
+        assert await answers_to(path, *sent) == lines
+
+
 async def test_silent_vanishing_and_nonsense_clients_harm_nothing(server, path):
     async with asyncio.timeout(10), RedisPool(server.url) as pool:
         async with debug.serve(pool, path=path):
@@ -378,17 +410,22 @@ async def test_who_comes_when_it_ends_is_sent_away(server, path, turns):
                 assert await asyncio.get_running_loop().sock_recv(late, 1) == b""
 
 
-async def test_a_flood_of_lines_makes_few_snapshots(server, path, monkeypatch):
+async def test_a_flood_of_lines_makes_no_more_than_a_snapshot_in_a_turn(server, path, monkeypatch):
+    turn, made = 0, []
+
+    def count():
+        nonlocal turn, ticking
+        turn += 1
+        ticking = loop.call_soon(count)
+
+    loop = asyncio.get_running_loop()
+    snapshot = debug.snapshot
     async with RedisPool(server.url) as pool, debug.serve(pool, path=path):
-        made = []
-        snapshot = debug.snapshot
-        monkeypatch.setattr(debug, "snapshot", lambda *pools: made.append(1) or snapshot(*pools))
-        reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(b"\n" * 500_000)
-        writer.write_eof()
-        answers = (await reader.read()).splitlines()
-        writer.close()
-    assert 1 <= len(answers) == len(made) <= 100
+        monkeypatch.setattr(debug, "snapshot", lambda *pools: made.append(turn) or snapshot(*pools))
+        ticking = loop.call_soon(count)
+        assert await answers_to(path, b"\n" * 5000) == 5000
+        ticking.cancel()
+    assert 100 < len(made) == len(set(made)) < 1000
 
 
 async def test_who_does_not_read_is_not_heard_either(server, path):
@@ -407,6 +444,13 @@ async def test_who_does_not_read_is_not_heard_either(server, path):
                         break
                 await asyncio.sleep(0)
             assert stuck == 50
+            buffered = [
+                each.transport.get_write_buffer_size()
+                for each in gc.get_objects()
+                if isinstance(each, debug._Asking) and not each.transport.is_closing()
+            ]
+            assert len(buffered) == 1
+            assert 0 < buffered[0] < 50_000  # one line's answer is some 600 bytes
             assert (await ask(path))["pid"] == os.getpid()
 
 
