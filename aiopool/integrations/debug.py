@@ -13,7 +13,7 @@ import stat
 import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import fields
 from hashlib import sha256
 from importlib.resources import files
@@ -44,6 +44,7 @@ class _Pool(Protocol):
 
 
 Source: TypeAlias = _Pool | Redis | RedisCluster
+_GIVE = "give pools and views of this library, a RedisCluster of it, or clients of such a pool"
 
 MOST = 50
 """So many holders and so many callers in line are told of each pool, the longest there first."""
@@ -71,6 +72,15 @@ def snapshot(*pools: Source) -> dict[str, Any]:
     }
 
 
+def _check(pools: Sequence[object]) -> None:
+    """Refuse now what can't be told later, and to tell of nothing."""
+    if not pools:
+        msg = f"no pool is given; {_GIVE}"
+        raise TypeError(msg)
+    for _ in _flat(pools):
+        pass
+
+
 def _flat(pools: Sequence[object]) -> Iterator[_Pool]:
     for pool in pools:
         if isinstance(pool, RedisCluster):
@@ -78,7 +88,7 @@ def _flat(pools: Sequence[object]) -> Iterator[_Pool]:
             continue
         lending: object = getattr(pool, "connection_pool", pool)  # a client's
         if not isinstance(lending, _Pool):
-            msg = f"not a pool: a {type(pool).__name__}"
+            msg = f"not a pool: a {type(pool).__name__}; {_GIVE}"
             raise TypeError(msg)
         yield lending
 
@@ -116,8 +126,7 @@ def _as_json(pools: Sequence[Source]) -> bytes:
 # ---- the unix socket ---------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def serve(*pools: Source, path: str | os.PathLike[str]) -> AsyncGenerator[None]:
+def serve(*pools: Source, path: str | os.PathLike[str]) -> AbstractAsyncContextManager[None]:
     """Answer on a unix socket for the length of an `async with` block, to this user's processes only.
 
     ::
@@ -133,14 +142,20 @@ async def serve(*pools: Source, path: str | os.PathLike[str]) -> AsyncGenerator[
             folder must be there.
 
     Raises:
-        TypeError: Not a pool.
-        OSError: Somebody else answers there already, what is there is no socket, or none can be made.
+        TypeError: Not a pool, or none; at the call.
+        OSError: Somebody else answers there already, what is there is no socket, or none can be made;
+            when the block is entered.
 
     """
-    snapshot(*pools)  # refuses now what can't be told later
+    _check(pools)
+    return _serving(pools, Path(path))
+
+
+@asynccontextmanager
+async def _serving(pools: Sequence[Source], path: Path) -> AsyncGenerator[None]:
     asking: set[_Asking] = set()
     over = asyncio.Event()
-    with _listener(Path(path)) as sock:
+    with _listener(path) as sock:
         server = await asyncio.get_running_loop().create_unix_server(
             lambda: _Asking(pools, asking, over), sock=sock
         )
@@ -214,12 +229,12 @@ def _listener(path: Path) -> Generator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(0.0)
         try:
-            sock.bind(str(path))
+            _bind(sock, path)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
             _remove_stale(path)
-            sock.bind(str(path))
+            _bind(sock, path)
         # Nobody can connect before it listens.
         path.chmod(0o600)
         ours = path.stat().st_ino
@@ -229,6 +244,16 @@ def _listener(path: Path) -> Generator[socket.socket]:
             with suppress(FileNotFoundError):
                 if path.stat().st_ino == ours:  # else it is somebody else's by now
                     path.unlink()
+
+
+def _bind(sock: socket.socket, path: Path) -> None:
+    """Bind it there. If that fails, it is said where, which Python does not."""
+    try:
+        sock.bind(str(path))
+    except OSError as error:
+        # Too long a path has no number, as Python does not ask the system.
+        number = error.errno or errno.ENAMETOOLONG
+        raise OSError(number, error.strerror or str(error), str(path)) from None
 
 
 def _remove_stale(path: Path) -> None:
@@ -270,7 +295,7 @@ def app(*pools: Source) -> "Starlette":
         pools: As for `snapshot()`.
 
     Raises:
-        TypeError: Not a pool.
+        TypeError: Not a pool, or none.
         ModuleNotFoundError: Starlette is not there: `pip install 'aiopool[web]'`.
 
     """
@@ -278,7 +303,7 @@ def app(*pools: Source) -> "Starlette":
     from starlette.responses import Response  # noqa: PLC0415 - likewise
     from starlette.routing import Route  # noqa: PLC0415 - likewise
 
-    snapshot(*pools)  # refuses now what can't be told later
+    _check(pools)
     page = files("aiopool.integrations").joinpath("debug.html").read_text("utf-8")
     headers = {
         "Cache-Control": "no-store",

@@ -11,9 +11,11 @@ import stat
 import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from servers import STRICT, Server, eventually
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -185,15 +187,22 @@ async def test_a_cluster_is_told_of_as_its_nodes(cluster_fleet):
         assert sum(stats["acquired"] for stats in told.values()) == cluster.stats().acquired >= 20
 
 
-async def test_what_is_no_pool_is_refused_at_once(server, path):
-    for wrong in (server.url, None):
-        with pytest.raises(TypeError, match="not a pool: a"):
-            debug.snapshot(wrong)
-        with pytest.raises(TypeError, match="not a pool: a"):
-            debug.app(wrong)
-        with pytest.raises(TypeError, match="not a pool: a"):
-            await debug.serve(wrong, path=path).__aenter__()
-    assert not path.exists()
+@pytest.mark.parametrize("wrong", ["redis://localhost", None, Redis])
+def test_what_is_no_pool_is_refused_at_the_call_and_it_is_said_what_is_one(wrong):
+    for called in (debug.snapshot, debug.app, partial(debug.serve, path="/none")):
+        with pytest.raises(TypeError, match=r"^not a pool: a \w+; give pools .* RedisCluster"):
+            called(wrong)
+
+
+def test_to_show_no_pool_at_all_is_refused_at_the_call():
+    for called in (debug.app, partial(debug.serve, path="/none")):
+        with pytest.raises(TypeError, match=r"^no pool is given; give pools"):
+            called()
+
+
+def test_what_is_no_path_is_refused_at_the_call():
+    with pytest.raises(TypeError, match="NoneType"):
+        debug.serve(RedisPool("redis://localhost"), path=None)
 
 
 # ---- secrets -------------------------------------------------------------------------------------
@@ -305,6 +314,18 @@ async def test_a_busy_socket_is_no_dead_one(server, path):
             with pytest.raises(OSError, match="serves there already"):
                 await debug.serve(pool, path=path).__aenter__()
     path.unlink()
+
+
+async def test_where_no_socket_can_be_made_it_is_said_where(server, path):
+    missing, long = path / "none" / "socket", path.with_name("x" * 200)
+    async with RedisPool(server.url) as pool:
+        with pytest.raises(FileNotFoundError) as failed:
+            await debug.serve(pool, path=missing).__aenter__()
+        assert failed.value.filename == str(missing)
+        assert str(failed.value).endswith(f": '{missing}'")
+        with pytest.raises(OSError, match=f"path too long: '{long}'$") as failed:
+            await debug.serve(pool, path=long).__aenter__()
+        assert failed.value.errno == errno.ENAMETOOLONG
 
 
 async def test_a_file_is_not_touched(server, path):
