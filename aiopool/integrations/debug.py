@@ -299,9 +299,13 @@ def app(*pools: Source) -> "Starlette":
         ModuleNotFoundError: Starlette is not there: `pip install 'aiopool[web]'`.
 
     """
-    from starlette.applications import Starlette  # noqa: PLC0415 - the socket does without it
-    from starlette.responses import Response  # noqa: PLC0415 - likewise
-    from starlette.routing import Route  # noqa: PLC0415 - likewise
+    try:
+        from starlette.applications import Starlette  # noqa: PLC0415 - the socket does without it
+        from starlette.responses import Response  # noqa: PLC0415 - likewise
+        from starlette.routing import Route  # noqa: PLC0415 - likewise
+    except ModuleNotFoundError as error:
+        msg = f"{error.msg}; it comes with pip install 'aiopool[web]'"
+        raise ModuleNotFoundError(msg, name=error.name, path=error.path) from None
 
     _check(pools)
     page = files("aiopool.integrations").joinpath("debug.html").read_text("utf-8")

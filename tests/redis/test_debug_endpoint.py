@@ -200,6 +200,13 @@ def test_to_show_no_pool_at_all_is_refused_at_the_call():
             called()
 
 
+def test_without_starlette_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'aiopool\[web\]'$") as failed:
+        debug.app(RedisPool("redis://localhost"))
+    assert failed.value.name == "starlette.applications"
+
+
 def test_what_is_no_path_is_refused_at_the_call():
     with pytest.raises(TypeError, match="NoneType"):
         debug.serve(RedisPool("redis://localhost"), path=None)
