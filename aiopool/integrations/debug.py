@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checka
 
 from redis.asyncio import Redis
 
-from aiopool import Holder, RedisCluster, Stats, Waiting
+from aiopool import Holder, RedisCluster, Stats, View, Waiting
+from aiopool.redis._view import RedisView
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -97,7 +98,7 @@ def _picture(pool: _Pool) -> dict[str, Any]:
     stats, holders, waiters = pool.stats(), pool.holders(), pool.waiters()
     return {
         "name": pool.name,
-        "kind": type(pool).__name__,
+        "kind": "view" if isinstance(pool, View | RedisView) else type(pool).__name__,
         "stats": {each.name: getattr(stats, each.name) for each in fields(Stats)},
         "holders": [
             {

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from redis.asyncio import Redis
@@ -20,7 +21,7 @@ from servers import STRICT, Server, eventually
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from aiopool import RedisCluster, RedisPool
+from aiopool import Pool, RedisCluster, RedisPool
 from aiopool.integrations import debug
 
 
@@ -174,6 +175,17 @@ async def test_whatever_has_a_pool_can_be_told_of(server):
     assert [one["stats"]["lent"] for one in told] == [1, 1, 1]
     assert told[0]["name"] == told[1]["name"] == pool.name
     assert told[2]["name"] == few.name
+
+
+async def test_a_view_is_told_of_as_that_and_of_which_pool_its_name_says():
+    async with RedisPool("redis://localhost", name="shop") as pool, Pool(Mock()) as other:
+        views = [pool.view(limit=2, name="slow"), other.view(limit=1)]
+        told = debug.snapshot(pool, *views)["pools"]
+    assert [(one["name"], one["kind"]) for one in told] == [
+        ("shop", "RedisPool"),
+        ("slow of shop", "view"),
+        ("view of pool", "view"),
+    ]
 
 
 async def test_a_cluster_is_told_of_as_its_nodes(cluster_fleet):
