@@ -301,6 +301,14 @@ def test_an_unreachable_url_is_told_in_one_line_without_the_password(url, capsys
     assert "us3r" not in line
 
 
+@pytest.mark.parametrize("url", ["ftp://us3r:s3cret@host/", "redis://:s3cret@host:6379/0"])
+def test_of_other_urls_it_is_said_which_are_understood_and_not_their_password(url, capsys):
+    line = complaint(capsys, url)
+    assert "host" in line
+    assert line.endswith("of unix sockets and URLs with http:// or https:// are understood")
+    assert "s3cret" not in line
+
+
 @pytest.mark.parametrize("words", [[], ["--interval", "0", "x"], ["--once", "--json", "x"]])
 def test_words_that_make_no_sense_are_refused(words, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -328,7 +336,8 @@ class Page(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append((self.path, self.headers["Authorization"]))
         body = json.dumps(BUSY).encode()
-        self.send_response(200 if self.path.startswith("/deep/pool/snapshot.json") else 404)
+        known = {"/deep/pool/snapshot.json": 200, "/locked/snapshot.json": 401}
+        self.send_response(known.get(self.path.partition("?")[0], 404))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -361,6 +370,18 @@ def test_a_url_is_that_of_the_page(page, end, capsys):
 def test_a_page_that_is_not_there_is_told_by_its_status(page, capsys):
     line = complaint(capsys, f"http://127.0.0.1:{page.server_port}/elsewhere")
     assert line.endswith("/elsewhere: it answers with status 404")
+
+
+def test_who_wants_a_password_is_told_of_with_how_to_give_one(page, capsys):
+    line = complaint(capsys, f"http://us3r:s3cret@127.0.0.1:{page.server_port}/locked")
+    assert "/locked: it answers with status 401: " in line
+    assert "https://user:password@host" in line
+    assert "s3cret" not in line
+
+
+def test_a_scheme_may_be_written_as_one_likes(page, capsys):
+    assert main(["top", "--once", f"HTTP://127.0.0.1:{page.server_port}/deep/pool"]) == 0
+    assert "nightly report" in capsys.readouterr().out
 
 
 # ---- in a terminal ---------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 import socket
 from base64 import b64encode
 from contextlib import suppress
+from http import HTTPStatus
 from http.client import HTTPException, InvalidURL
 from typing import Any, cast
 from urllib.error import HTTPError, URLError
@@ -30,10 +31,12 @@ def ask(target: str) -> dict[str, Any]:
 
     """
     try:
-        answer = _ask_page(target) if is_url(target) else _ask_socket(target)
+        answer = _ask_page(target) if "://" in target else _ask_socket(target)
     except HTTPError as error:
         with error:
             reason = f"it answers with status {error.code}"
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            reason += ": give it a user and a password, as in https://user:password@host/path"
     except URLError as error:
         reason = str(getattr(error.reason, "strerror", None) or error.reason)
     except (ValueError, InvalidURL):  # without the message, which may quote a password
@@ -49,16 +52,11 @@ def ask(target: str) -> dict[str, Any]:
     raise NoAnswer(msg)
 
 
-def is_url(target: str) -> bool:
-    """Whether this is not the path of a socket."""
-    return target.startswith(("http://", "https://"))
-
-
 def shown(target: str) -> str:
     """Give the target as it may be shown."""
-    if not is_url(target):
+    scheme, separator, rest = target.partition("://")
+    if not separator:  # a path
         return target
-    scheme, rest = target.split("://", 1)
     return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
@@ -78,6 +76,9 @@ def _ask_socket(path: str) -> bytes:
 
 def _ask_page(url: str) -> bytes:
     parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
+        msg = "only paths of unix sockets and URLs with http:// or https:// are understood"
+        raise ConnectionError(msg)
     user, _, place = parts.netloc.rpartition("@")
     path = f"{parts.path.removesuffix('/')}/snapshot.json"
     request = Request(urlunsplit((parts.scheme, place, path, parts.query, "")))  # noqa: S310 - http or https
