@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     _bench(commands.add_parser("bench", help="measure how large your pool should be"))
-    _top(commands.add_parser("top", help="watch the pools of another process, live"))
+    _top(commands.add_parser("top", help="watch the pools of other processes, live"))
     return parser
 
 
@@ -173,16 +173,18 @@ def _bench(bench: argparse.ArgumentParser) -> None:
 
 def _top(top: argparse.ArgumentParser) -> None:
     top.description = (
-        "Shows the pools of another process: who has connections, who waits for one, and the last "
-        "minute. The process has to serve them: see aiopool.integrations.debug."
+        "Shows the pools of other processes: who has connections, who waits for one, and the last "
+        "minute. The processes have to serve them: see aiopool.integrations.debug."
     )
     top.epilog = (
         "Exit code: 0 if it was shown, 2 if nobody answers there, 130 if it was interrupted."
     )
     top.add_argument(
-        "target",
+        "targets",
+        nargs="+",
         metavar="PATH-or-URL",
-        help="the path of the unix socket where they are served, or the http(s) URL of their page",
+        help="the path of the unix socket where a process serves them, or the http(s) URL of its page; "
+        "of several, those are shown that answer",
     )
     top.add_argument(
         "--interval",
@@ -196,7 +198,10 @@ def _top(top: argparse.ArgumentParser) -> None:
         "--once", action="store_true", help="show one picture, as it is without a terminal, and end"
     )
     how.add_argument(
-        "--json", action="store_true", dest="as_json", help="print what is told, once, and end"
+        "--json",
+        action="store_true",
+        dest="as_json",
+        help="print what each process tells as a line, once, and end",
     )
 
 

@@ -17,7 +17,7 @@ import termios
 import threading
 import time
 from base64 import b64encode
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -29,7 +29,7 @@ from rich.text import Text
 from aiopool import Stats
 from aiopool.__main__ import main
 from aiopool._cli._history import History, spark
-from aiopool._cli._screen import View, picture
+from aiopool._cli._screen import Seen, View, picture
 from aiopool._cli._snapshot import read
 
 
@@ -172,14 +172,21 @@ def test_nothing_that_a_name_says_is_obeyed(path, capsys):
         assert not re.search("[^\n\x20-\x7e\xa0-\u200f\u2500-\u25ff\ufffd]", text)
 
 
+def viewed(told, heads, process=""):
+    seen = read(snapshot(*told))
+    pools = zip(seen.pools, History().add(seen), strict=True)
+    return View([Seen(pool, points, process) for pool, points in pools], heads)
+
+
 @pytest.mark.parametrize("width", [30, 60, 99, 100, 200])
 @pytest.mark.parametrize("height", [10, 24, 60])
 @pytest.mark.parametrize("pools", [1, 3])
-def test_a_picture_is_no_larger_than_the_terminal(width, height, pools):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_picture_is_no_larger_than_the_terminal(width, height, pools, processes):
     names = [("x" * 300, 9.0)] * 50
     told = [pool("y" * 300, names, names, lent=50, size=50, max_size=50) for _ in range(pools)]
-    seen = read(snapshot(*told))
-    view = View(seen, History().add(seen), Text("z" * 300, no_wrap=True, overflow="ellipsis"))
+    head = Text("z" * 300, no_wrap=True, overflow="ellipsis")
+    view = viewed(told, [head] * processes, "p" * 300 if processes > 1 else "")
     console = Console(width=width, height=height)
     lines = console.render_lines(picture(view, width, height), pad=False)
     assert max(sum(part.cell_length for part in line) for line in lines) <= width
@@ -189,8 +196,7 @@ def test_a_picture_is_no_larger_than_the_terminal(width, height, pools):
 
 def test_if_not_all_pools_have_room_the_busiest_are_shown_below_a_table_of_all():
     told = [pool(f"pool {n}", lent=n, size=n, waiting=40 * (n == 3)) for n in range(8)]
-    seen = read(snapshot(*told))
-    view = View(seen, History().add(seen), Text("head"))
+    view = viewed(told, [Text("head")])
     console = Console(width=80, height=40, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
     console.print(picture(view, 80, 40))
     console.file.close()
@@ -198,6 +204,90 @@ def test_if_not_all_pools_have_room_the_busiest_are_shown_below_a_table_of_all()
     assert re.findall(r"─ (pool \d) RedisPool", text) == ["pool 3", "pool 7"]
     assert [len(re.findall(f"^pool {n} +{n}/10", text, re.MULTILINE)) for n in range(8)] == [1] * 8
     assert len(text.splitlines()) <= 40
+
+
+def test_in_the_table_stands_whose_a_pool_is():
+    view = viewed([pool(f"pool {n}") for n in range(8)], [Text("head")], "4242 /run/worker.sock")
+    console = Console(width=100, height=20)
+    with console.capture() as captured:
+        console.print(picture(view, 100, 20))
+    assert len(re.findall(r"^pool \d +4242 /run", captured.get(), re.MULTILINE)) == 8
+
+
+# ---- several processes -----------------------------------------------------------------------
+
+
+@contextmanager
+def two(path, name="pool"):
+    """Two processes that serve a pool of the same name."""
+    with (
+        serving(path, snapshot(pool(name, lent=3), pid=111)),
+        serving(path.with_name("other"), snapshot(pool(name, lent=4), pid=222)),
+    ):
+        yield str(path), str(path.with_name("other"))
+
+
+def test_of_several_processes_all_pools_are_shown_and_whose_they_are(path, capsys):
+    with two(path) as both:
+        assert main(["top", "--once", *both]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "2 of 2 processes answer" in printed.out
+    titles = [line for line in printed.out.splitlines() if "RedisPool" in line]
+    assert [re.findall(r"─ pool RedisPool  process (\d+) /\S+", title) for title in titles] == [
+        ["111"],
+        ["222"],
+    ]
+    assert re.findall(r"lent (\d) ", printed.out) == ["3", "4"]
+
+
+def test_those_are_shown_that_answer_and_the_others_are_told_of(path, capsys):
+    with two(path) as both:
+        missing = [f"{path}-{n}" for n in range(5)]
+        assert main(["top", "--once", missing[0], *both, *missing[1:]]) == 0
+    text = capsys.readouterr().out
+    assert "2 of 7 processes answer" in text
+    assert text.count("─ pool RedisPool") == 2
+    assert text.count("no answer from") == 3
+    assert "and 2 more do not answer" in text
+
+
+def test_if_nobody_answers_that_is_said_of_each(path, capsys):
+    targets = [f"{path}-{n}" for n in range(3)]
+    for how in ("--once", "--json"):
+        assert main(["top", how, *targets]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        lines = printed.err.splitlines()
+        assert len(lines) == 3
+        for line, target in zip(lines, targets, strict=True):
+            assert line.startswith(f"aiopool top: no answer from {target}: ")
+
+
+def test_json_is_a_line_for_each_process_that_answers(path, capsys):
+    with two(path) as both:
+        assert main(["top", "--json", *both, f"{path}-none"]) == 0
+    printed = capsys.readouterr()
+    assert [json.loads(line)["pid"] for line in printed.out.splitlines()] == [111, 222]
+    assert len(printed.err.splitlines()) == 1
+    assert f"{path}-none" in printed.err
+
+
+def test_all_are_asked_at_the_same_time(path, capsys):
+    together = threading.Barrier(3, timeout=4)
+
+    class Late(Answer):
+        def handle(self):
+            self.rfile.readline()
+            together.wait()
+            self.wfile.write(json.dumps(BUSY).encode() + b"\n")
+
+    targets = [f"{path}-{n}" for n in range(3)]
+    with ExitStack() as stack:
+        for target in targets:
+            stack.enter_context(running(socketserver.UnixStreamServer(target, Late)))
+        assert main(["top", "--once", *targets]) == 0
+    assert "3 of 3 processes answer" in capsys.readouterr().out
 
 
 # ---- history ---------------------------------------------------------------------------------
@@ -329,6 +419,19 @@ def test_without_the_extra_it_says_how_to_install_it():
     assert "pip install 'aiopool[top]'" in done.stderr
 
 
+def test_what_scripts_read_needs_no_extra(path):
+    code = (
+        "import sys; sys.modules['rich'] = None; from aiopool.__main__ import main; "
+        "sys.exit(main(['top', '--json', sys.argv[1]]))"
+    )
+    with serving(path, BUSY):
+        done = subprocess.run(  # noqa: S603 - our own code
+            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == BUSY
+
+
 # ---- over HTTP -------------------------------------------------------------------------------
 
 
@@ -451,3 +554,26 @@ def test_in_a_terminal_it_follows_says_who_has_gone_and_sees_them_come_back(path
     assert "Traceback" not in terminal.written
     assert gone
     assert "\x1b[?1049l" in last  # and back on the user's
+
+
+def test_in_a_terminal_the_others_go_on_when_one_is_gone_and_it_comes_back(path):
+    other = path.with_name("other")
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(path, snapshot(pool("here"), pid=111, at=1.0)))
+        gone = stack.enter_context(ExitStack())
+        gone.enter_context(serving(other, snapshot(pool("there"), pid=222, at=1.0)))
+        terminal = Terminal("--interval", "0.1", str(path), str(other), lines=60)
+        stack.callback(terminal.close)
+        both = "2 of 2 processes answer(.|\n)*─ here RedisPool(.|\n)*─ {} RedisPool"
+        terminal.read_until(both.format("there"))
+        gone.close()
+        terminal.read_until("1 of 2 processes answer(.|\n)*since [0-9:]+ no answer from")
+        server.told = snapshot(pool("here", waiting=33), pid=111, at=2.0)
+        alone = terminal.read_until("waiting +33 (.|\n)*╯")
+        assert "there" not in alone.partition("waiting")[2]
+        stack.enter_context(serving(other, snapshot(pool("back again"), pid=333)))
+        terminal.read_until(both.format("back again"))
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.read_until("interrupted")
+        assert terminal.process.wait(20) == 130
+    assert "Traceback" not in terminal.written

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ._history import MINUTE, Point, spark
-from ._snapshot import Picture, Snapshot, Taker
+from ._snapshot import Picture, Taker
 
 LONG = 5.0
 """Whoever has a connection for so many seconds is marked."""
@@ -28,13 +28,23 @@ _PARTS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A pool at one moment."""
+
+    pool: Picture
+    points: Sequence[Point]
+    """Of the last minute."""
+    process: str = ""
+    """Whose it is, if there are several."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """All that is to be seen at one moment."""
 
-    snapshot: Snapshot
-    points: Sequence[Sequence[Point]]
-    """Of each pool."""
-    head: Text
+    pools: Sequence[Seen]
+    heads: Sequence[Text]
+    """What stands above them, a line each."""
 
 
 def picture(view: View, width: int, lines: int | None) -> RenderableType:
@@ -46,19 +56,19 @@ def picture(view: View, width: int, lines: int | None) -> RenderableType:
         lines: How many there are; None: as many as it takes.
 
     """
-    pools = view.snapshot.pools
+    pools = view.pools
     fitting = len(pools)
     if lines is not None:
-        lines -= 1  # the head's
+        lines -= len(view.heads)
         if len(pools) * _LEAST > lines:
             lines -= len(pools) + 1  # the table's
             fitting = max(0, lines) // _LEAST
-    busiest = sorted(range(len(pools)), key=lambda n: _business(pools[n]), reverse=True)
-    parts: list[RenderableType] = [view.head]
+    busiest = sorted(range(len(pools)), key=lambda n: _business(pools[n].pool), reverse=True)
+    parts: list[RenderableType] = [*view.heads]
     if fitting < len(pools):
-        parts.append(_overview(view))
+        parts.append(_overview(pools))
     room = None if lines is None else lines // max(1, fitting) - _FIXED
-    parts += [_pool(pools[n], view.points[n], width, room) for n in sorted(busiest[:fitting])]
+    parts += [_pool(pools[n], width, room) for n in sorted(busiest[:fitting])]
     return Group(*parts)
 
 
@@ -67,28 +77,33 @@ def _business(pool: Picture) -> tuple[int, float, int]:
     return stats.waiting, stats.lent / max(1, stats.max_size), stats.lent
 
 
-def _overview(view: View) -> RenderableType:
+def _overview(pools: Sequence[Seen]) -> RenderableType:
+    several = any(seen.process for seen in pools)
     table = Table(expand=True, box=None, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column("pool", no_wrap=True, overflow="ellipsis", ratio=2)
+    if several:
+        table.add_column("process", no_wrap=True, overflow="ellipsis", ratio=1)
     for name in ("lent", "idle", "waiting", "acq/s", "wait"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", ratio=1)
-    for pool, points in zip(view.snapshot.pools, view.points, strict=True):
-        stats, last = pool.stats, points[-1]
+    for seen in pools:
+        stats, last = seen.pool.stats, seen.points[-1]
         table.add_row(
-            Text(pool.name),
+            Text(seen.pool.name),
+            *[Text(seen.process, style="dim")] * several,
             f"{stats.lent:,}/{stats.max_size:,}",
             f"{stats.idle:,}",
             Text(f"{stats.waiting:,}", style="bold magenta" if stats.waiting else ""),
             "" if last.acquires is None else _rate(last.acquires),
             "" if last.wait is None else duration(last.wait),
-            _Spark(points, lambda point: point.stats.lent, stats.max_size, "green"),
+            _Spark(seen.points, lambda point: point.stats.lent, stats.max_size, "green"),
         )
     return table
 
 
-def _pool(pool: Picture, points: Sequence[Point], width: int, room: int | None) -> RenderableType:
+def _pool(seen: Seen, width: int, room: int | None) -> RenderableType:
     """Draw a pool with so many lines for its holders and those who wait; None: as many as it takes."""
+    pool = seen.pool
     wide = width >= _WIDE
     for_line = for_holders = room
     if room is not None and not wide:
@@ -106,9 +121,10 @@ def _pool(pool: Picture, points: Sequence[Point], width: int, room: int | None) 
     if room is not None:
         for text in totals:
             text.no_wrap, text.overflow = True, "ellipsis"
-    parts = [_gauge(pool), _sparks(points), takers, *totals]
+    parts = [_gauge(pool), _sparks(seen.points), takers, *totals]
     kind = "" if pool.name == pool.kind else f" {pool.kind}"
-    title = Text.assemble((pool.name, "bold"), (kind, "dim"))
+    whose = f"  process {seen.process}" if seen.process else ""
+    title = Text.assemble((pool.name, "bold"), (f"{kind}{whose}", "dim"))
     return Panel(Group(*parts), title=title, title_align="left", padding=(0, 1), width=width)
 
 

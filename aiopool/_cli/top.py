@@ -1,79 +1,51 @@
-"""`aiopool top`: a live view of the pools of another process, which serves them for that."""
+"""`aiopool top`: a live view of the pools of other processes, which serve them for that."""
 
 import json
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
-
-from ._history import History
-from ._screen import View, picture
-from ._snapshot import NoSnapshot, Snapshot, read
-from ._source import NoAnswer, ask, shown
+from ._source import NoAnswer, ask
 
 
-def run(*, target: str, interval: float, once: bool, as_json: bool) -> int:
+def run(*, targets: Sequence[str], interval: float, once: bool, as_json: bool) -> int:
     """Show the pools until interrupted, or once, and return the exit code."""
     reconfigure: Callable[..., None] | None = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="replace")  # what the terminal has no letters for shall not end it
-    console = Console(highlight=False)
     try:
         if as_json:
-            print(json.dumps(ask(target), indent=2))  # noqa: T201 - a command talks
+            _print(targets)
         else:
-            snapshot = _look(target)
-            if once or not console.is_terminal:
-                _show(console, target, snapshot)
-            else:
-                _watch(console, target, snapshot, interval)
+            from ._watch import show  # noqa: PLC0415 - it needs rich, what scripts read does not
+
+            show(targets, interval, once=once)
     except NoAnswer as error:
-        print(f"aiopool top: {error}", file=sys.stderr)  # noqa: T201 - a command talks
+        _complain(*error.args)
         return 2
     except KeyboardInterrupt:
-        print("aiopool top: interrupted", file=sys.stderr)  # noqa: T201 - a command talks
+        _complain("interrupted")
         return 130
     return 0
 
 
-def _look(target: str) -> Snapshot:
-    try:
-        return read(ask(target))
-    except NoSnapshot:
-        msg = f"what answers at {shown(target)} tells of no pools, or as another version does"
-        raise NoAnswer(msg) from None
+def _print(targets: Sequence[str]) -> None:
+    """Print a line for each who answers, and complain of the others.
+
+    Raises:
+        NoAnswer: Nobody does.
+
+    """
+    gone: list[str] = []
+    for target in targets:
+        try:
+            print(json.dumps(ask(target)))  # noqa: T201 - a command talks
+        except NoAnswer as error:
+            gone.append(str(error))
+    if len(gone) == len(targets):
+        raise NoAnswer(*gone)
+    _complain(*gone)
 
 
-def _show(console: Console, target: str, snapshot: Snapshot) -> None:
-    view = View(snapshot, History().add(snapshot), _head(target, snapshot, None))
-    console.print(picture(view, console.width, None))
-
-
-def _watch(console: Console, target: str, snapshot: Snapshot, interval: float) -> None:
-    history, gone = History(), None
-    points = history.add(snapshot)
-    due = time.monotonic()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            view = View(snapshot, points, _head(target, snapshot, gone))
-            live.update(picture(view, console.width, console.height), refresh=True)
-            due = max(due + interval, time.monotonic())
-            time.sleep(max(0.0, due - time.monotonic()))
-            try:
-                snapshot = _look(target)
-            except NoAnswer as error:
-                gone = gone or f"since {time.strftime('%H:%M:%S')} {error}; trying again"
-            else:
-                gone, points = None, history.add(snapshot)
-
-
-def _head(target: str, snapshot: Snapshot, gone: str | None) -> Text:
-    """Say what is seen; if it is the past, why."""
-    if gone is not None:
-        return Text(gone, style="bold red", no_wrap=True, overflow="ellipsis")
-    now = time.strftime("%H:%M:%S", time.localtime(snapshot.time))
-    text = Text(no_wrap=True, overflow="ellipsis")
-    return text.append(f"{now}  process {snapshot.pid}", style="bold").append(f"  {shown(target)}")
+def _complain(*lines: str) -> None:
+    for line in lines:
+        print(f"aiopool top: {line}", file=sys.stderr)  # noqa: T201 - a command talks
