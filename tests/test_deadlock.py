@@ -138,18 +138,6 @@ async def test_a_deadlock_right_after_a_false_alarm_is_told_a_second_later(make_
     await worker
 
 
-async def test_in_a_crowd_that_is_too_large_to_search_nobody_is_accused(make_pool, monkeypatch):
-    monkeypatch.setattr("aiopool._reach.MOST", 100)
-    pool, _ = make_pool(max_size=1)
-    others = [asyncio.create_task(asyncio.sleep(10)) for _ in range(50)]
-    await turns(1)
-    async with pool.connection():
-        with pytest.raises(PoolTimeout) as caught:
-            await pool.acquire(timeout=1.0)
-    assert type(caught.value) is PoolTimeout
-    await asyncio.wait(others)
-
-
 async def test_a_connection_inside_of_an_object_of_another_task_counts_as_its(make_pool):
     pool, _ = make_pool(max_size=1)
 
