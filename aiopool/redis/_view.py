@@ -3,7 +3,7 @@
 from asyncio import gather
 from collections.abc import Callable
 from types import CoroutineType, EllipsisType
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Self, cast
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import MaxConnectionsError
@@ -105,6 +105,10 @@ class RedisView(RedisPool):
     def drain(self) -> None:
         """Retire the connections that are lent through this view, on their return."""
         self._core.retire([cast("Accountable", holder.conn) for holder in self.holders()])
+
+    async def __aenter__(self) -> Self:
+        """Open nothing: who fails to, or is cancelled, would close the pool for the others."""
+        return self
 
     async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:
         """Leave the pool open for the others."""

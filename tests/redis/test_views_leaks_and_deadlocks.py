@@ -58,6 +58,27 @@ async def test_a_view_is_a_pool_for_all_that_a_client_does(server: Server):
         assert repr(view).startswith("<View 'all of 127.0.0.1:")
 
 
+async def test_to_enter_a_view_opens_nothing_and_can_close_nothing(server: Server):
+    pool = RedisPool(server.url, max_size=4, **STRICT)
+    client, view = pool.client(), pool.view(limit=2)
+    await client.set("key", "value")
+    pool.resize(min_size=3)
+
+    async def enter():
+        async with view as entered:
+            assert entered is view
+            await asyncio.sleep(3600)
+
+    entering = asyncio.create_task(enter())
+    await asyncio.sleep(0)
+    entering.cancel()
+    await asyncio.wait([entering])
+    assert await client.get("key") == b"value"
+    await pool.aclose()
+    assert await client.get("key") == b"value"  # nobody has opened it by hand
+    await pool.aclose()
+
+
 async def test_the_limit_of_a_view_holds_on_the_server(server: Server):
     async with RedisPool(server.url, max_size=10, **STRICT) as pool:
         client = Redis(connection_pool=pool.view(limit=3))
