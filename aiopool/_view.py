@@ -5,7 +5,7 @@ from collections.abc import Callable
 from math import inf
 from types import CoroutineType, EllipsisType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn
-from weakref import finalize, ref
+from weakref import ref
 
 from ._connector import C
 from ._errors import PoolDeadlock, PoolTimeout, TooManyWaiters
@@ -85,7 +85,7 @@ class View(Generic[C]):
             self._events.add(self._load)
         self._life: _Life[C] | None = None
         self._joined = 0  # so often somebody has joined the pool's line
-        finalize(self, pool.on(_Ear(self))).atexit = False
+        _Ear(self, pool)
 
     async def acquire(self, *, timeout: float | EllipsisType | None = ...) -> C:
         """Lend a connection; see `Pool.acquire`, also for what is raised.
@@ -303,10 +303,15 @@ class View(Generic[C]):
 
 
 class _Ear(Listener):
-    """Hears for a view, which the pool does not keep alive."""
+    """Hears for a view, which the pool does not keep alive, and until that is no more.
 
-    def __init__(self, view: View[Any]) -> None:
-        self._view = ref(view)
+    Only the pool's listeners refer to it: from a `finalize` all of these would be in reach for ever, and so
+    might be the view, by way of one of them.
+    """
+
+    def __init__(self, view: View[Any], pool: "Pool[Any]") -> None:
+        self._view = ref(view, lambda _: stop())
+        stop = pool.on(self)
 
     def waiting(self, _pool: object, /) -> None:
         if (view := self._view()) is not None:

@@ -6,8 +6,9 @@ import weakref
 
 import pytest
 from clock import elsewhere, turns
+from fakes import FakeConnector
 
-from aiopool import Listener, PoolClosed, PoolDeadlock, PoolTimeout, TooManyWaiters
+from aiopool import Listener, Pool, PoolClosed, PoolDeadlock, PoolTimeout, TooManyWaiters
 
 
 async def test_a_view_never_takes_the_last_connection_from_the_others(make_pool):
@@ -244,6 +245,23 @@ async def test_a_dropped_view_leaves_nothing_in_the_pool(make_pool):
     gc.collect()
     assert gone() is None
     assert len(pool._events._listeners) == before
+
+
+async def test_a_pool_and_its_view_can_go_though_a_listener_knows_them():
+    class Service(Listener):
+        def lent(self, pool, conn, waited):
+            pass
+
+    service = Service()
+    service.pool = Pool(FakeConnector())
+    service.view = service.pool.view(limit=1)
+    service.pool.on(service)
+    await hold(service.view, 1.0)
+    await service.pool.aclose()
+    gone = weakref.ref(service.view)
+    del service
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize(
