@@ -31,6 +31,7 @@ def explained(  # noqa: PLR0913 - all that there is to say
 
     `lent` are the connections in the order of their lending.
     """
+    blocked = min(blocked, waited)  # the line counts for who has waited in it for the longest
     entries = list(lent)
     known = holders(entries[:HOLDERS], now)
     parts = [f"{what} ({stats}"]

@@ -47,6 +47,7 @@ class Line(Generic[T]):
         "_early",
         "_latest",
         "_loop",
+        "_noted",
         "_ticket",
         "_totals",
         "waiters",
@@ -66,6 +67,7 @@ class Line(Generic[T]):
         # those who have left were handed, and with it the pool.
         self._alarm = Alarm(loop, partial(_ring, weakly(self._expire), self.waiters))
         self._due = inf  # when it is to go off
+        self._noted = -inf  # until then a delay was counted
 
     def __len__(self) -> int:
         """How many are in it."""
@@ -159,11 +161,11 @@ class Line(Generic[T]):
         """Count for how long the loop was blocked, as long as somebody has waited, if the alarm is late."""
         if now - self._due > LATE:
             # That began at some time in the beat before the alarm was due: in the middle of it, on average.
-            began = self._due - BEAT / 2
+            began = max(self._due - BEAT / 2, self._noted)
             for _, _, since, _ in self.waiters.values():
                 self._totals.blocked_seconds += max(0.0, now - max(began, since))
                 break
-        self._due = now
+        self._due = self._noted = now
 
     def _send_away(self, waiter: Waiter[T]) -> None:
         self.waiters.pop(waiter, None)

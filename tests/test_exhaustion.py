@@ -140,6 +140,38 @@ async def test_who_joins_the_line_after_the_loop_was_blocked_is_not_told_of_it(m
     assert late.blocked == 0
 
 
+async def test_a_block_that_several_tasks_make_is_counted_once(make_pool):
+    pool, _ = make_pool(max_size=1)
+    await elsewhere(pool.acquire())
+    loop = asyncio.get_running_loop()
+
+    async def compute_and_acquire():
+        loop.block(0.02)
+        await pool.acquire(timeout=10.0)
+
+    early = asyncio.create_task(pool.acquire(timeout=2.0))
+    await asyncio.sleep(0)
+    tasks = [asyncio.create_task(compute_and_acquire()) for _ in range(50)]
+    await asyncio.wait([early])
+    assert 0.9 < early.exception().blocked <= 1.0
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_nobody_is_told_of_a_longer_block_than_it_has_waited(make_pool):
+    pool, _ = make_pool(max_size=1)
+    await elsewhere(pool.acquire())
+    early = asyncio.create_task(pool.acquire(timeout=10.0))
+    await asyncio.sleep(1 / 32 - 0.001)  # to just before the next beat
+    late = asyncio.create_task(pool.acquire(timeout=0.1))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().block(0.5)
+    await asyncio.wait([early, late])
+    assert late.exception().blocked == pytest.approx(0.5, abs=1 / 64)
+    assert late.exception().blocked <= late.exception().waited
+
+
 async def test_a_loop_that_nobody_waits_on_is_not_looked_at(make_pool):
     pool, _ = make_pool()
     conn = await pool.acquire()
