@@ -20,6 +20,7 @@ from base64 import b64encode
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -356,7 +357,19 @@ def test_where_nobody_listens_any_more_that_is_said(path, capsys):
 
 
 @pytest.mark.parametrize(
-    "told", [None, [1], {}, {"error": "no"}, snapshot({"name": "x"}), snapshot(pool(size="1"))]
+    "told",
+    [
+        None,
+        [1],
+        {},
+        {"error": "no"},
+        snapshot({"name": "x"}),
+        snapshot(pool(size="1")),
+        snapshot(pool(lent=nan)),
+        snapshot(pool(blocked_seconds=inf)),
+        snapshot(pool(waiting=10**400)),
+        snapshot(pool(), at=1e300),
+    ],
 )
 def test_what_is_no_snapshot_is_not_shown(path, capsys, told):
     with serving(path, told):

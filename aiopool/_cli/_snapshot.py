@@ -6,6 +6,8 @@ from typing import Any
 
 from aiopool import Stats
 
+_LARGEST = 1e15
+
 
 class NoSnapshot(Exception):
     """What was read is something else."""
@@ -93,7 +95,8 @@ def _taker(told: Mapping[str, Any]) -> Taker:
 
 
 def _number(value: object) -> Any:  # noqa: ANN401 - an int stays one
-    if type(value) not in {int, float}:
+    # JSON may have numbers without end, which nothing can be drawn of: Infinity, NaN, or 5,000 digits.
+    if not (isinstance(value, int | float) and abs(value) < _LARGEST) or isinstance(value, bool):
         raise TypeError
     return value
 
