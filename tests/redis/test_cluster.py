@@ -27,7 +27,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from servers import Server, eventually, free_port
 
-from aiopool import PoolClosed, PoolTimeout, RedisCluster, TooManyWaiters
+from aiopool import Listener, PoolClosed, PoolTimeout, RedisCluster, TooManyWaiters
 from aiopool.redis._cluster._pipeline import PAUSE
 
 ONCE: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
@@ -356,6 +356,29 @@ async def test_an_error_that_the_server_replies_does_not_wait_for_the_topology(
         await cluster.set("key", object())
     assert caught.value.connection is cluster.get_node_from_key("key")
     assert cluster.nodes_manager.epoch == epoch
+
+
+async def test_listeners_that_are_equal_hear_of_nodes_each(client: Client):
+    class Count(Listener):
+        heard = 0
+
+        def lent(self, *_what: object) -> None:
+            self.heard += 1
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Count)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    cluster, one, other = client(), Count(), Count()
+    cluster.on(one)
+    off = cluster.on(other)
+    await cluster.set("key", "value")
+    assert one.heard == other.heard > 0
+    off()
+    heard = other.heard
+    await asyncio.gather(*(cluster.set(f"key{n}", "") for n in range(60)))
+    assert other.heard == heard < one.heard
 
 
 async def test_connections_are_not_opened_in_the_context_of_who_needs_them_first(client: Client):

@@ -168,15 +168,14 @@ class Nodes(NodesManager):
     def on(self, listener: Listener) -> Callable[[], None]:
         """Have a listener told what happens in all pools, present and future; the result ends that."""
         listeners = self._settings.listeners
-        if listener not in listeners:
+        if not any(known is listener for known in listeners):  # as in a pool: two may be equal
             listeners.append(listener)
         for pool in self.pools():
             pool.on(listener)
         nodes = ref(self)  # who keeps what ends it keeps no client by that
 
         def off() -> None:
-            if listener in listeners:
-                listeners.remove(listener)
+            listeners[:] = [known for known in listeners if known is not listener]
             for pool in () if (known := nodes()) is None else known.pools():
                 pool.on(listener)()
 
