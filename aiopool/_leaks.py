@@ -53,6 +53,7 @@ class Leaks(Listener, Generic[C]):
         self._watched: dict[int, Entry[C]] = {}  # in the order of lending
         self._overdue: dict[int, tuple[Entry[C], Holder]] = {}  # as was told of them
         self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()  # of which the end will be heard
+        self._hear = partial(_ended, ref(self))
         self._alarm = Alarm(loop, weakly(self._look))
 
     def watch(self, entry: Entry[C]) -> None:
@@ -63,7 +64,7 @@ class Leaks(Listener, Generic[C]):
         task = task_of(entry)
         if task is not None and task not in self._tasks:
             self._tasks.add(task)
-            task.add_done_callback(partial(_ended, ref(self)), context=Context())
+            task.add_done_callback(self._hear, context=Context())
 
     def returned(self, _pool: object, conn: C, used: float, /) -> None:
         """Tell of one that was overdue."""
@@ -78,6 +79,8 @@ class Leaks(Listener, Generic[C]):
         self._alarm.cancel()
         self._watched.clear()
         self._overdue.clear()
+        for task in self._tasks:  # some of which may live for long
+            task.remove_done_callback(self._hear)
 
     def _look(self) -> None:
         now = self._loop.time()

@@ -240,6 +240,13 @@ async def test_reclaim_needs_leak_after():
         Pool(FakeConnector(), reclaim=1, leak_after=1.0)
 
 
+async def test_a_long_task_keeps_nothing_of_a_pool_that_was_closed():
+    pool = Pool(FakeConnector(), leak_after=1.0)
+    async with pool, pool.connection():
+        hear = weakref.ref(pool._places.leaks._hear)
+    assert hear() is None
+
+
 async def test_a_long_task_keeps_no_pool_alive_that_it_has_used():
     pools = [Pool(FakeConnector(), leak_after=60.0)]
     await use(pools[0], 1.0)  # in this task
