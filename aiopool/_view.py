@@ -115,6 +115,7 @@ class View(Generic[C]):
                 life.pass_on()
                 raise
         except PoolTimeout as error:
+            error.waited = places.time() - now  # in both lines
             self._totals.timed_out += 1
             if self._events.timed_out:
                 self._events.tell("timed_out", error)

@@ -64,8 +64,9 @@ async def test_the_deadline_covers_both_lines(make_pool):
     await turns(3)
     others = asyncio.create_task(hold(pool, 60.0))  # next in the pool's line
     await turns(1)
-    with pytest.raises(PoolTimeout, match="no connection within 1 s"):
+    with pytest.raises(PoolTimeout, match="no connection within 1 s") as caught:
         await view.acquire(timeout=4.0)
+    assert caught.value.waited == 4.0
     assert asyncio.get_running_loop().time() == start + 4.0
     await holder
     others.cancel()
