@@ -387,6 +387,18 @@ def test_who_hangs_up_has_not_answered(path, capsys):
     assert str(path) in line
 
 
+def test_what_a_server_says_that_speaks_no_http_is_nothing_that_a_terminal_obeys(capsys):
+    class Evil(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            self.request.sendall(b"\x1b[2Jevil\x9b1m\r\n\r\n")
+
+    with running(socketserver.TCPServer(("127.0.0.1", 0), Evil)) as server:
+        line = complaint(capsys, f"http://127.0.0.1:{server.server_address[1]}")
+    assert "evil" in line
+    assert line.isprintable()
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -68,28 +68,28 @@ def read(told: Mapping[str, Any]) -> Snapshot:
 
 
 def _picture(told: Mapping[str, Any]) -> Picture:
-    kind = _printable(told["kind"])
+    kind = printable(told["kind"])
     error = told["last_error"]
     stats = told["stats"]
     numbers = {f.name: _number(stats[f.name]) for f in fields(Stats) if f.name != "closed"}
-    closed = {_printable(reason): _number(times) for reason, times in stats["closed"].items()}
+    closed = {printable(reason): _number(times) for reason, times in stats["closed"].items()}
     return Picture(
-        name=kind if told["name"] is None else _printable(told["name"]),
+        name=kind if told["name"] is None else printable(told["name"]),
         kind=kind,
         stats=Stats(**numbers, closed=closed),
         holders=[_taker(holder) for holder in told["holders"]],
         more_holders=_number(told["more_holders"]),
         waiters=[_taker(waiter) for waiter in told["waiters"]],
         more_waiters=_number(told["more_waiters"]),
-        last_error=None if error is None else _printable(error),
+        last_error=None if error is None else printable(error),
     )
 
 
 def _taker(told: Mapping[str, Any]) -> Taker:
     return Taker(
-        task=_printable(told["task"]),
+        task=printable(told["task"]),
         age=_number(told["age"]),
-        where=_printable(told.get("where") or ""),
+        where=printable(told.get("where") or ""),
         ended=told.get("ended") is True,
     )
 
@@ -101,7 +101,7 @@ def _number(value: object) -> Any:  # noqa: ANN401 - an int stays one
     return value
 
 
-def _printable(text: object) -> str:
+def printable(text: object) -> str:
     """Take out what a terminal would obey, or could not show."""
     if not isinstance(text, str):
         raise TypeError

@@ -11,6 +11,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
+from ._snapshot import printable
+
 _LIMIT = 5.0
 _MOST_BYTES = 10_000_000
 
@@ -48,7 +50,8 @@ def ask(target: str) -> dict[str, Any]:
             if isinstance(told := json.loads(answer), dict):
                 return cast("dict[str, Any]", told)
         reason = "what answers there says something else"
-    msg = f"no answer from {shown(target)}: {' '.join(reason.split())}"
+    # What answers there may have said something of its own as well, by way of an error of `http.client`.
+    msg = printable(f"no answer from {shown(target)}: {' '.join(reason.split())}")
     raise NoAnswer(msg)
 
 
