@@ -51,7 +51,8 @@ class _Life(Generic[C]):
 
     def pass_on(self) -> None:
         """Give a permit to the first who waits for one."""
-        if not self.line.hand(self.permits):
+        # (Nobody does on a dead loop, of which this may be the end of a coroutine that it left behind.)
+        if self.places.home.alive and not self.line.hand(self.permits):
             self.permits.give()
 
 
@@ -168,7 +169,7 @@ class View(Generic[C]):
         except BaseException:
             if line.leave(waiter) is not None:  # handed over and cancelled in the same tick
                 life.pass_on()
-            if self._events.left:
+            if self._events.left and places.home.alive:
                 self._events.tell("left")
             raise
         if got is None:

@@ -225,6 +225,28 @@ def test_a_waiter_that_a_dead_loop_left_with_a_connection_ends_without_a_word():
     assert set(connector.closed) == set(held)
 
 
+def test_a_waiter_that_a_dead_loop_left_with_the_permit_of_a_view_ends_without_a_word():
+    pool, connector = make()
+    view = pool.view(limit=1)
+    loop = asyncio.new_event_loop()
+    held = loop.run_until_complete(view.acquire())
+    waiting = view.acquire()
+    others = []
+
+    async def hand_over() -> None:
+        waiting.send(None)
+        others.append(asyncio.create_task(view.acquire()))
+        await turns(2)
+        await view.release(held)
+
+    loop.run_until_complete(hand_over())
+    loop.close()
+    waiting.close()
+    others[0]._log_destroy_pending = False  # it is this test that has left it
+    asyncio.run(lend_and_return(view))
+    assert connector.closed == [held]
+
+
 def in_child(check) -> None:
     """Fork, run the check in the child, and fail if it failed there."""
     child = os.fork()
