@@ -59,7 +59,7 @@ class PoolTimeout(Exhausted, TimeoutError):
 
 
 class PoolDeadlock(PoolTimeout):
-    """None can come free: each is held by a task that itself waits for one. The time was not up yet."""
+    """None can come free: each is held by a task that itself waits for one. Mostly before the time is up."""
 
 
 class TooManyWaiters(Exhausted):

@@ -131,7 +131,7 @@ class Pool(Generic[C]):
         Raises:
             PoolTimeout: None came free in time.
             PoolDeadlock: None can: all are lent to tasks that wait for one themselves, this one included.
-                It is a `PoolTimeout`, before the time is up.
+                It is a `PoolTimeout`, mostly before the time is up.
             TooManyWaiters: `max_waiting` callers wait already or, with `shed`, too many to be served in
                 time.
             PoolClosed: The pool was closed, before or while waiting.

@@ -21,7 +21,7 @@ class PoolTimeout(_Outspoken, MaxConnectionsError, core.PoolTimeout):
 
 
 class PoolDeadlock(PoolTimeout, core.PoolDeadlock):
-    """None can come free: each is held by a task that itself waits for one. The time was not up yet."""
+    """None can come free: each is held by a task that itself waits for one. Mostly before the time is up."""
 
 
 class TooManyWaiters(_Outspoken, MaxConnectionsError, core.TooManyWaiters):
