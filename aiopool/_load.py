@@ -53,9 +53,10 @@ class Load(Listener):
     def objection(self, before: int, coming_back: int, timeout: float | None) -> str | None:
         """Say why a caller after so many others can't be served in time, if so many connections come back.
 
-        Nobody is turned away before whom nobody waits, nor before there is a mean to speak of.
+        Nobody is turned away before whom nobody waits, nor before there is a mean to speak of. Who takes
+        only what is there (`timeout=0`) has its own error at once.
         """
-        if timeout is None or before <= 0 or self._uses < REMEMBERED:
+        if not timeout or before <= 0 or self._uses < REMEMBERED:
             return None
         wait = self.wait(before + 1, max(1, coming_back))
         room = min(ROOM * self._mean, timeout / 2)

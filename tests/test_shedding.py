@@ -147,6 +147,15 @@ async def test_while_a_pool_shrinks_what_is_to_be_closed_keeps_nobody_out(make_p
     await asyncio.gather(*let_in, *others)
 
 
+async def test_who_takes_only_what_is_there_is_not_told_of_a_wait(make_pool):
+    pool, _ = make_pool(max_size=1, timeout=1.0, shed=True)
+    await used(pool, 0.25)
+    let_in, _ = await come(pool, 3)
+    with pytest.raises(PoolTimeout, match="no connection within 0 s"):
+        await pool.acquire(timeout=0)
+    await asyncio.gather(*let_in)
+
+
 async def test_a_slow_beginning_turns_nobody_away(make_pool):
     pool, _ = make_pool(max_size=1, timeout=1.0, shed=True)
     await used(pool, 0.9, times=1)

@@ -106,6 +106,18 @@ class RedisView(RedisPool):
         """Retire the connections that are lent through this view, on their return."""
         self._core.retire([cast("Accountable", holder.conn) for holder in self.holders()])
 
+    @property
+    def max_connections(self) -> int:
+        """The limit."""
+        return self._view.limit
+
+    @max_connections.setter
+    def max_connections(self, value: int) -> None:
+        self.resize(max_size=value)
+
+    async def open(self) -> None:
+        """Open nothing, as the pool does by itself."""
+
     async def __aenter__(self) -> Self:
         """Open nothing: who fails to, or is cancelled, would close the pool for the others."""
         return self

@@ -117,6 +117,16 @@ async def test_to_disconnect_a_view_concerns_what_it_has_lent_only(server: Serve
         assert view.stats().lent == 0
 
 
+async def test_to_open_a_view_opens_nothing(server: Server):
+    pool = RedisPool(server.url, max_size=5, min_size=2, **STRICT)
+    await pool.view(limit=2).open()
+    assert pool.stats().size == 0
+    assert await pool.client().ping()
+    await pool.aclose()
+    assert await pool.client().ping()  # as it was not opened by hand
+    await pool.aclose()
+
+
 async def test_what_a_view_can_not_do_is_said(server: Server):
     async with RedisPool(server.url, max_size=5, **STRICT) as pool:
         view = pool.view(limit=2)
@@ -126,6 +136,7 @@ async def test_what_a_view_can_not_do_is_said(server: Server):
             view.view(limit=1)
         with pytest.raises(TypeError, match="a view has no size but its limit"):
             view.resize(max_size=3)
+        assert view.max_connections == 2
         with pytest.raises(TypeError, match="a view has no size but its limit"):
             view.max_connections = 3
 

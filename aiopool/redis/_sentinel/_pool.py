@@ -261,6 +261,10 @@ class _Shared(SentinelPool):
         self._owner = owner
         object.__setattr__(self, "__dict__", vars(owner))
 
+    async def __aenter__(self) -> Self:
+        """Open nothing: who fails to, or is cancelled, would close the pool for the others."""
+        return self
+
     async def aclose(self, timeout: float | EllipsisType | None = ...) -> None:
         """Leave the pool open for the others."""
 
