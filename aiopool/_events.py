@@ -134,8 +134,6 @@ class Events:
         for method in getattr(self, name):
             try:
                 method(pool, *what)
-            except (
-                Exception,
-                CancelledError,
-            ):  # whose cancellation, if it tells of the pool's doings?
+            # A cancellation as well: it is nobody's who waits here.
+            except (Exception, CancelledError):
                 logger.exception("a listener has failed at %r of %r", name, pool)

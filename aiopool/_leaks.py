@@ -21,7 +21,7 @@ class Owner(Protocol[C]):
         """Whether a holder keeps this connection on purpose, for as long as it likes."""
         ...
 
-    def may_come_back(self, conn: C, /, *ended: "asyncio.Task[Any]") -> bool:
+    def is_in_use(self, conn: C, /, *ended: "asyncio.Task[Any]") -> bool:
         """Whether somebody may give this connection back: who has the result of what has just `ended`, too."""
         ...
 
@@ -91,8 +91,9 @@ class Leaks(Listener, Generic[C]):
                     self._tell(entry, now)
                     # It may have been handed on by a task that has ended, to nobody.
                     task = task_of(entry)
-                    if task is not None and task.done():
-                        self._reclaim_from(entry)
+                    ended = task is not None and task.done()
+                    if self._reclaim and ended and not self._owner.is_in_use(entry.conn):
+                        self._take_back(entry)
         if self._watched:
             first = min(entry.lent_at for entry in self._watched.values())
             self._alarm.at(first + self._after)
@@ -103,16 +104,15 @@ class Leaks(Listener, Generic[C]):
         entries = [*self._watched.values(), *(entry for entry, _ in self._overdue.values())]
         now = self._loop.time()
         for entry in entries:
-            if entry.task is task and not self._owner.may_come_back(entry.conn, task):
+            if entry.task is task and not self._owner.is_in_use(entry.conn, task):
                 self._watched.pop(entry.key, None)
                 self._tell(entry, now)
-                self._reclaim_from(entry)
+                if self._reclaim:
+                    self._take_back(entry)
 
-    def _reclaim_from(self, entry: Entry[C]) -> None:
-        """Take back what its holder has left, if that is wanted, and nobody has it."""
-        if self._reclaim and not self._owner.may_come_back(entry.conn):
-            self._overdue.pop(entry.key, None)
-            self._owner.reclaim(entry)
+    def _take_back(self, entry: Entry[C]) -> None:
+        self._overdue.pop(entry.key, None)
+        self._owner.reclaim(entry)
 
     def _tell(self, entry: Entry[C], now: float) -> None:
         picture = holder(entry, now)

@@ -17,7 +17,6 @@ logger = logging.getLogger("aiopool")
 # Of errors of one class, which callers get besides, one in so many seconds is logged.
 QUIET_FOR = 10.0
 
-
 # So many calls that have led to an acquisition are told, the innermost. Those of a framework are more.
 CALLS = 5
 
@@ -65,9 +64,8 @@ class Log(Listener):
             return  # it is a view, and the error of its pool, which logs it itself
         now = asyncio.get_running_loop().time()
         until, left_out = self._quiet.get(type(error), (-inf, 0))
-        if (
-            until - QUIET_FOR <= now < until
-        ):  # else that was on another loop, with a clock of its own
+        # Else that was on another loop, with a clock of its own.
+        if until - QUIET_FOR <= now < until:
             self._quiet[type(error)] = until, left_out + 1
             return
         self._quiet[type(error)] = now + QUIET_FOR, 0

@@ -495,7 +495,7 @@ class Places(Generic[C]):
         if len(self._severed) > REMEMBERED:
             del self._severed[next(iter(self._severed))]
 
-    def may_come_back(self, conn: C, *ended: "asyncio.Task[Any]") -> bool:
+    def is_in_use(self, conn: C, *ended: "asyncio.Task[Any]") -> bool:
         """Whether somebody may give this connection back, though its holder has ended.
 
         That is if it is kept on purpose, or was handed on: as the result of what has just `ended`, too, as
