@@ -172,6 +172,20 @@ async def test_nobody_is_told_of_a_longer_block_than_it_has_waited(make_pool):
     assert late.exception().blocked <= late.exception().waited
 
 
+async def test_a_beat_for_somebody_who_has_left_is_not_counted_for_the_next(make_pool):
+    pool, _ = make_pool(max_size=1)
+    await elsewhere(pool.acquire())
+    first = asyncio.create_task(pool.acquire())
+    await asyncio.sleep(1 / 64)
+    first.cancel()
+    await asyncio.sleep(1 / 128)
+    second = asyncio.create_task(pool.acquire())
+    await turns(1)
+    asyncio.get_running_loop().block(1.0)
+    await asyncio.wait([first, second])
+    assert pool.stats().blocked_seconds == 1.0
+
+
 async def test_a_loop_that_nobody_waits_on_is_not_looked_at(make_pool):
     pool, _ = make_pool()
     conn = await pool.acquire()

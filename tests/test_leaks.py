@@ -206,8 +206,9 @@ async def test_a_task_without_code_of_the_users_has_no_stack(make_pool, ear, cap
     await pool.release(conn)
 
 
-async def test_what_is_handed_on_and_kept_too_long_is_told_of_all_the_same(make_pool, ear):
-    pool, _ = make_pool(leak_after=10.0)
+@pytest.mark.parametrize("reclaim", [False, True])
+async def test_what_is_handed_on_and_kept_too_long_is_told_of_all_the_same(make_pool, ear, reclaim):
+    pool, _ = make_pool(leak_after=10.0, reclaim=reclaim)
     pool.on(ear)
     conn = await asyncio.create_task(pool.acquire(), name="first")
     await asyncio.sleep(11.0)

@@ -173,6 +173,24 @@ async def test_a_nested_acquire_through_a_full_view_is_refused_at_once(make_pool
     assert (view.stats().lent, view.stats().waiting) == (0, 0)
 
 
+async def test_it_is_no_deadlock_while_another_of_the_view_waits_in_the_pools_line(make_pool):
+    pool, _ = make_pool(max_size=2)
+    view = view_of(pool, limit=2)
+    other = await elsewhere(pool.acquire())
+    async with view.connection():
+        second = asyncio.create_task(hold(view, 1.0))
+        await turns(2)
+
+        async def give_back():
+            await asyncio.sleep(1.0)
+            await pool.release(other)
+
+        giving = asyncio.create_task(give_back())
+        async with view.connection():
+            pass
+        await asyncio.gather(second, giving)
+
+
 async def test_max_waiting_counts_for_the_line_of_a_view_too(make_pool):
     pool, _ = make_pool(max_size=5, max_waiting=1)
     view = view_of(pool, limit=1)
@@ -229,6 +247,7 @@ async def test_what_ends_in_the_line_of_a_view_is_logged_as_well_and_nothing_twi
     await view.release(conn)
     for _ in range(2):
         await elsewhere(pool.acquire())
+    await asyncio.sleep(60.0)  # or it would be one of those that are left out
     with pytest.raises(PoolTimeout):
         await view.acquire(timeout=1.0)
     ours, pools = caplog.messages
