@@ -1,0 +1,66 @@
+"""How Sphinx makes the site of these pages: `python -m sphinx -W -b html docs site`."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+_ROOT = Path(__file__).parent.parent
+_PROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+
+project = _PROJECT["name"]
+version = release = _PROJECT["version"]
+copyright = f"the authors of {project}, {_PROJECT['license']} licence"  # noqa: A001 - Sphinx's name for it
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["README.md"]
+nitpicky = False  # annotations name much of redis-py's and asyncio's, which is documented elsewhere
+
+# Pages are written for GitHub, too, so links lead to headings as they do there.
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+napoleon_use_rtype = False
+default_role = "code"  # docstrings have Markdown's backticks
+
+html_theme = "furo"
+html_title = f"{project} {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+
+def _for_the_site(text: str, up: str) -> str:
+    """Lead links out of docs/ to what is there; the page of the benchmarks has a place in the site."""
+    text = text.replace("](benchmarks/README.md", "](docs/benchmarks/index.md")
+    text = text.replace("](../../benchmarks/README.md", "](../benchmarks/index.md")
+    text = text.replace("](../../README.md", "](../index.md").replace(
+        "](../README.md", "](index.md"
+    )
+    text = text.replace("](../docs/", "](docs/")
+    return re.sub(r"\]\((?=(tests|aiopool|benchmarks)/)", f"]({up}", text)
+
+
+def setup(app: Sphinx) -> None:
+    """Read all pages so."""
+
+    def included(_app: Sphinx, path: Path, _page: str, text: list[str]) -> None:
+        # README is included by docs/index.md, that of the benchmarks by a page one folder further down.
+        text[0] = _for_the_site(text[0], "../" if path.parent == _ROOT else "../../")
+
+    def read(_app: Sphinx, _page: str, text: list[str]) -> None:
+        text[0] = _for_the_site(text[0], "../")
+
+    app.connect("include-read", included)
+    app.connect("source-read", read)
