@@ -1,0 +1,47 @@
+"""The code blocks of a page of the documentation, in their order."""
+
+from dataclasses import dataclass
+
+from markdown_it import MarkdownIt
+
+# The comments that say more of a page's code than its readers need to see.
+BACKGROUND = "<!-- background -->"  # what follows is a server, which runs until the page's end
+HIDDEN = "<!-- python\n"  # what follows, to the comment's end, is code to be run and not shown
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of code: its language, its text, the line before it, and whether it goes on meanwhile."""
+
+    language: str
+    code: str
+    line: int
+    background: bool = False
+
+    @property
+    def file(self) -> str | None:
+        """The name of the file that this is, if its first line is a comment that says so."""
+        first = self.code.partition("\n")[0]
+        words = first.removeprefix("#").split()
+        is_one = first.startswith("#") and len(words) == 1 and "." in words[0]
+        return words[0] if is_one and self.language in {"python", "toml", "yaml", "ini"} else None
+
+
+def blocks(page: str) -> list[Block]:
+    """Find all that there are; those without a language, and `text`, are not code."""
+    found = []
+    background = False
+    for token in MarkdownIt().parse(page):
+        text = token.content
+        first_line = token.map[0] if token.map else 0
+        if token.type == "html_block":
+            background = text.strip() == BACKGROUND
+            if text.startswith(HIDDEN):
+                code = text.removeprefix(HIDDEN).strip().removesuffix("-->")
+                found.append(Block("python", code, first_line + 1))
+        elif token.type == "fence":
+            language = token.info.split(maxsplit=1)[0] if token.info.strip() else "text"
+            if language != "text":
+                found.append(Block(language, text, first_line + 1, background))
+            background = False
+    return found

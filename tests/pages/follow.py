@@ -1,0 +1,128 @@
+"""Does all that a page of the documentation says, in its order, in a process of its own and in the current folder.
+
+Arguments: the page, and the addresses where the servers that it starts will listen.
+"""
+
+import ast
+import asyncio
+import gc
+import json
+import linecache
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from inspect import CO_COROUTINE
+from pathlib import Path
+from typing import Any
+
+import yaml
+from blocks import Block, blocks
+
+STARTED_WITHIN = 20.0
+
+
+class Page:
+    """What is under way while a page is followed."""
+
+    def __init__(self, name: str, addresses: list[str]) -> None:
+        self.name = name
+        self.addresses = addresses
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+        self.loop = asyncio.Runner()
+        self.servers: list[subprocess.Popen[bytes]] = []
+        self.files: set[str] = set()
+
+    def follow(self, found: list[Block]) -> None:
+        ways: dict[str, Callable[[Block], object]] = {
+            "python": self.python,
+            "sh": self.shell,
+            "json": lambda block: json.loads(block.code),
+            "yaml": lambda block: yaml.safe_load(block.code),
+            "toml": lambda block: tomllib.loads(block.code),
+        }
+        with self.loop:
+            try:
+                for block in found:
+                    sys.stderr.write(f"--- {self.name}:{block.line} ({block.language})\n")
+                    if block.file is not None:
+                        Path(block.file).write_text(block.code)
+                        self.files.add(block.file)
+                    else:
+                        ways[block.language](block)
+            finally:
+                self.names.clear()
+                for server in reversed(self.servers):
+                    stop(server)
+        assert not self.files, f"nothing on the page uses {self.files}"
+
+    def python(self, block: Block) -> None:
+        # So that a traceback shows the page's own lines.
+        source = "\n" * block.line + block.code
+        linecache.cache[self.name] = (
+            len(source),
+            None,
+            source.splitlines(keepends=True),
+            self.name,
+        )
+        compiled = compile(source, self.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if compiled.co_flags & CO_COROUTINE:
+            self.loop.run(eval(compiled, self.names))  # noqa: S307 - the page's code
+        else:
+            exec(compiled, self.names)  # noqa: S102 - likewise
+
+    def shell(self, block: Block) -> None:
+        self.files -= {name for name in self.files if Path(name).stem in block.code}
+        command = ["bash", "-euo", "pipefail", "-c", block.code]
+        if not block.background:
+            subprocess.run(command, check=True)  # noqa: S603 - the page's code
+            return
+        server = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - likewise
+        self.servers.append(server)
+        for address in self.addresses:
+            if address.split(":")[1] in block.code:
+                wait_for(address, server)
+
+
+def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
+    host, port = address.split(":")
+    deadline = time.monotonic() + STARTED_WITHIN
+    while True:
+        try:
+            socket.create_connection((host, int(port))).close()
+        except ConnectionRefusedError:
+            assert server.poll() is None, f"what should serve at {address} has ended"
+            assert time.monotonic() < deadline, f"nobody serves at {address}"
+            time.sleep(0.05)
+        else:
+            return
+
+
+def stop(server: "subprocess.Popen[bytes]") -> None:
+    """End a server as a service manager does, with all that it has started."""
+    os.killpg(server.pid, signal.SIGTERM)
+    status = server.wait(STARTED_WITHIN)
+    assert status in {0, -signal.SIGTERM, 128 + signal.SIGTERM}, f"it ended with status {status}"
+
+
+def main(name: str, *addresses: str) -> None:
+    failures: list[str] = []
+    # What is left open, and what nobody has asked a task for, is told there.
+    sys.unraisablehook = lambda error: failures.append(f"{error.exc_value!r} in {error.object!r}")
+    logger = logging.getLogger("asyncio")
+    logger.addFilter(lambda record: bool(failures.append(record.getMessage())) or True)
+    page = Path(name)
+    Page(page.name, [*addresses]).follow(blocks(page.read_text()))
+    gc.collect()
+    assert not failures, failures
+
+
+if __name__ == "__main__":
+    assert shutil.which("bash") is not None
+    main(*sys.argv[1:])

@@ -1,0 +1,141 @@
+"""Every page of the documentation does what it says: all of its code runs, in order, against real servers."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from blocks import blocks
+from fleets import ClusterFleet, SentinelFleet
+from servers import Server, free_port
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *sorted(ROOT.glob("docs/**/*.md"))]
+WITH_CODE = [page for page in PAGES if blocks(page.read_text())]
+
+LIMIT = 120.0
+BIN = Path(__file__).with_name("bin")  # stands in for what would install something
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{BIN}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),
+    "STAND_IN_FOR": sys.prefix,
+}
+
+pytestmark = pytest.mark.docs
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ClusterFleet]:
+    fleet = ClusterFleet()
+    yield fleet
+    fleet.destroy()
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[SentinelFleet]:
+    fleet = SentinelFleet()
+    yield fleet
+    fleet.destroy()
+
+
+# What would take too long is done in its smallest form; what the pages say, with what stands for it.
+QUICK = "-m benchmarks --quick --rounds 3 --only mass-cancel --plots plots"
+SHORTER = {
+    "README.md": {
+        # .ci/run does this itself: it is where this very test is run.
+        ".venv/bin/pytest -n 3 --dist worksteal": ".venv/bin/pytest --version",
+        "aiopool demo\n": "aiopool demo --seconds 1\n",
+        "--think 0.1\n": "--think 0.1 --seconds 0.1\n",
+    },
+    "benchmarks/README.md": {
+        "-m benchmarks --quick  #": f"{QUICK} --json quick.json #",
+        "-m benchmarks          #": f"{QUICK} --json all.json #",
+        "-m benchmarks --json old.json --only lend,get": f"{QUICK} --json old.json",
+        # With so few rounds, noise may look as if something had become slower.
+        "-m benchmarks --json new.json --only lend,get --compare old.json": (
+            f"{QUICK} --json new.json --compare old.json || [ $? = 1 ]"
+        ),
+    },
+    "docs/explanation/reliability.md": {
+        "AIOPOOL_SEEDS=40000": "AIOPOOL_SEEDS=20",
+        "--requests 1000000": "--requests 300",
+        "troubles.py  #": "troubles.py --trouble killed #",
+        "--runs 3  #": "--runs 1 --tasks 20 --trouble refresh #",
+        "pytest -m soak": "pytest -m soak --collect-only",
+    },
+    "docs/explanation/scaling.md": {
+        "-m benchmarks.scaling          #": "-m benchmarks.scaling --quick #"
+    },
+}
+# What these say is to be done in a clone of the project; all others begin in an empty folder.
+IN_A_CLONE = {"README.md", "benchmarks/README.md", "docs/contributing.md", *SHORTER}
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_all_that_a_page_says_can_be_done(page, request, tmp_path):
+    name = str(page.relative_to(ROOT))
+    text = page.read_text()
+    for long, short in SHORTER.get(name, {}).items():
+        assert long in text, f"the page does not say {long!r} any more"
+        text = text.replace(long, short)
+    text, addresses = with_addresses_that_exist(text, request)
+    (tmp_path / page.name).write_text(text)
+    here = tmp_path / "here"
+    if name in IN_A_CLONE:
+        subprocess.run(["git", "clone", "-q", ROOT, here], check=True)  # noqa: S603, S607 - a copy
+        make_venv = [BIN / "python3", "-m", "venv", ".venv"]
+        subprocess.run(make_venv, cwd=here, env=ENVIRONMENT, check=True)  # noqa: S603 - our own code
+    else:
+        here.mkdir()
+    if page.parent.name == "examples":
+        shutil.copytree(page.parent, here, dirs_exist_ok=True)
+    child = [sys.executable, "-W", "error", BIN.with_name("follow.py"), tmp_path / page.name]
+    following = subprocess.Popen(  # noqa: S603 - our own code
+        [*child, *addresses], cwd=here, env=ENVIRONMENT, start_new_session=True
+    )
+    try:
+        assert following.wait(LIMIT) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(following.pid, signal.SIGKILL)
+
+
+def with_addresses_that_exist(text: str, request: pytest.FixtureRequest) -> tuple[str, list[str]]:
+    """Put addresses of the tests' own servers, and free ones, in the place of those that are written."""
+    starts_redis = any(each.background and "redis-server" in each.code for each in blocks(text))
+    there = {
+        6379: lambda: free_port() if starts_redis else empty(request.getfixturevalue("server")),
+        8000: free_port,
+        7000: lambda: request.getfixturevalue("cluster").nodes[0].port,
+        26379: lambda: request.getfixturevalue("sentinels").sentinels[0].port,
+    }
+    addresses = []
+    for written, find in there.items():
+        if f"localhost:{written}" in text or re.search(
+            rf"(--port|\blocalhost\b).*\b{written}\b", text
+        ):
+            port = find()
+            text = re.sub(rf"\b{written}\b", str(port), text).replace(
+                f"localhost:{port}", f"127.0.0.1:{port}"
+            )
+            addresses.append(f"127.0.0.1:{port}")
+    return text, addresses
+
+
+def empty(server: Server) -> int:
+    server.run("FLUSHALL")
+    return server.port
