@@ -91,7 +91,7 @@ class Holder:
     age: float
     """For how many seconds it has been lent."""
     where: str | None
-    """`file:line in function`, known only if `leak_after` is set."""
+    """The file, the line and the function that acquired it, known only if `leak_after` is set."""
     stack: tuple[str, ...] | None
     """The calls that led there, the innermost first, each like `where`; known likewise."""
     ended: bool

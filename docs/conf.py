@@ -31,7 +31,9 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False
-default_role = "code"  # docstrings have Markdown's backticks
+default_role = (
+    "py:obj"  # docstrings have backticks like Markdown; what has a name here becomes a link
+)
 
 html_theme = "furo"
 html_title = f"{project} {version}"
@@ -48,7 +50,6 @@ def _for_the_site(text: str, up: str) -> str:
     text = text.replace("](../../README.md", "](../index.md").replace(
         "](../README.md", "](index.md"
     )
-    text = text.replace("](../docs/", "](docs/")
     return re.sub(r"\]\((?=(tests|aiopool|benchmarks)/)", f"]({up}", text)
 
 
