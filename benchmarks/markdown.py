@@ -18,6 +18,13 @@ _MAIN: Mapping[str, set[str] | None] = {
     "cancelled": None,
     "mass-cancel": None,
 }
+# And what of it README shows.
+_FOR_README: Mapping[str, set[str] | None] = {
+    "lend": {"1 task", "1,000 tasks"},
+    "get": {"1 task", "10 tasks", "1,000 tasks"},
+    "cluster-get": {"100 tasks"},
+    "burst": None,
+}
 _OTHERS = (*RIVALS, BARE.name)  # beside which aiopool stands in them
 # What is counted there, and is no ratio to a rival.
 _COUNTED = (
@@ -34,6 +41,12 @@ def main_table(run: Run, titles: Mapping[str, str]) -> str:
     """Make the table of what matters most, in the first setting."""
     setting = next(iter(run.keys))[0]
     return f"{_what(run)}\n\n{_ratios(run, setting, titles, _MAIN)}\n\n{_counts(run, setting)}"
+
+
+def short_table(run: Run, titles: Mapping[str, str]) -> str:
+    """Make the table that is enough for who sees the project for the first time."""
+    setting = next(iter(run.keys))[0]
+    return f"{_what(run)}\n\n{_ratios(run, setting, titles, _FOR_README)}"
 
 
 def all_tables(run: Run, titles: Mapping[str, str]) -> str:
@@ -64,6 +77,7 @@ def alone_table(run: Run, titles: Mapping[str, str]) -> str:
 
 PARTS: Mapping[str, Callable[[Run, Mapping[str, str]], str]] = {
     "main": main_table,
+    "short": short_table,
     "alone": alone_table,
     "all": all_tables,
 }

@@ -317,6 +317,20 @@ def test_documents_quote_the_main_table():
         put_into("# A\n", run, {})
 
 
+def test_readme_quotes_some_of_it():
+    run = a_run(
+        *(series(name, [2.0], scenario="lend") for name in (OURS, MEASURE)),
+        *(series(name, [2.0], scenario="mixed") for name in (OURS, MEASURE)),
+    )
+    document = "<!-- benchmarks: short -->\n<!-- end -->\n"
+    rows = [line for line in put_into(document, run, {}).splitlines() if line.startswith("| ")]
+    assert rows == [
+        "|  | aiopool's | BlockingConnectionPool |",
+        "| --- | --- | --- |",
+        "| lend: 1 task | `Pool` | 1.0x |",
+    ]
+
+
 def test_documents_quote_how_long_one_task_alone_takes():
     at = {"50": 0.0001, "99": 0.00025}
     made = {CLIENT.name: [1.0, 2.0], PIPELINED.name: [1.1, 2.4], BARE.name: [0.5, 1.0]}

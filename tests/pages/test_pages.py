@@ -59,7 +59,6 @@ SHORTER = {
         # .ci/run does this itself: it is where this very test is run.
         ".venv/bin/pytest -n 3 --dist worksteal": ".venv/bin/pytest --version",
         "aiopool demo\n": "aiopool demo --seconds 1\n",
-        "--think 0.1\n": "--think 0.1 --seconds 0.1\n",
     },
     "benchmarks/README.md": {
         "-m benchmarks --quick  #": f"{QUICK} --json quick.json #",
