@@ -10,6 +10,7 @@ import json
 import linecache
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -46,6 +47,7 @@ class Page:
             "json": lambda block: json.loads(block.code),
             "yaml": lambda block: yaml.safe_load(block.code),
             "toml": lambda block: tomllib.loads(block.code),
+            "promql": self.queries,
         }
         with self.loop:
             try:
@@ -76,6 +78,14 @@ class Page:
             self.loop.run(eval(compiled, self.names))  # noqa: S307 - the page's code
         else:
             exec(compiled, self.names)  # noqa: S102 - likewise
+
+    def queries(self, block: Block) -> None:
+        """Look for all that they ask for in what is exposed at that point of the page."""
+        from prometheus_client import generate_latest  # noqa: PLC0415 - few pages need it
+
+        exposed = set(re.findall(r"aiopool_\w+", generate_latest().decode()))
+        asked_for = set(re.findall(r"aiopool_\w+", re.sub("#.*", "", block.code)))
+        assert asked_for <= exposed, asked_for - exposed
 
     def shell(self, block: Block) -> None:
         self.files -= {name for name in self.files if Path(name).stem in block.code}
