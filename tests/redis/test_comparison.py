@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import inspect
 import re
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +67,10 @@ async def lender(kind: type[Any], port: int, size: int, **options: Any) -> Async
         await pool.aclose()
 
 
+def seen_to_have_ended(conn: Any) -> bool:
+    return not conn.usable if hasattr(conn, "usable") else conn._reader.at_eof()
+
+
 def all_kinds(**failing: type[BaseException]) -> Any:
     """Run the test on all pools that wait; on those that are named it fails, in this way."""
     kinds = {"blocking": BlockingConnectionPool, "coredis": COREDIS, "aiopool": RedisPool}
@@ -108,15 +111,13 @@ async def test_nobody_is_overtaken(kind, server: Server):
 async def test_the_time_limit_includes_connecting(kind, silent_port: int):
     options = {} if kind is COREDIS else {"socket_timeout": 1.5}
     async with lender(kind, silent_port, 1, timeout=0.2, **options) as pool:
-        begun = time.monotonic()
-        with pytest.raises((TimeoutError, redis.exceptions.MaxConnectionsError)):
+        with pytest.raises(TimeoutError):
             await pool.acquire()
-        assert time.monotonic() - begun < 1
 
 
 @all_kinds(coredis=TimeoutError)
 async def test_who_is_cancelled_while_it_connects_loses_no_slot(kind, server: Server):
-    async with slow_port(server, 0.3) as port, lender(kind, port, 1, timeout=2) as pool:
+    async with slow_port(server, 1) as port, lender(kind, port, 1, timeout=3) as pool:
         acquiring = asyncio.create_task(pool.acquire())
         await asyncio.wait([acquiring], timeout=0.1)
         acquiring.cancel()
@@ -128,12 +129,12 @@ async def test_who_is_cancelled_while_it_connects_loses_no_slot(kind, server: Se
 async def test_who_waits_is_served_by_what_comes_first(kind, server: Server):
     async with slow_port(server, 1) as port, lender(kind, port, 2, timeout=5) as pool:
         first = await pool.acquire()
-        begun = time.monotonic()
-        second = asyncio.create_task(pool.acquire())
-        await asyncio.wait([second], timeout=0.1)
+        acquiring = asyncio.create_task(pool.acquire())
+        await asyncio.wait([acquiring], timeout=0.1)
         await pool.release(first)
-        await pool.release(await second)
-        assert time.monotonic() - begun < 0.5
+        second = await acquiring
+        await pool.release(second)
+        assert second is first
 
 
 @all_kinds(blocking=AssertionError, coredis=AssertionError)
@@ -164,9 +165,10 @@ async def test_one_of_which_the_event_loop_knows_that_it_is_closed_is_not_lent(
     kind, server: Server
 ):
     async with lender(kind, server.port, 1, timeout=5) as pool:
-        await pool.release(await pool.acquire())
+        conn = await pool.acquire()
+        await pool.release(conn)
         server.kill_clients()
-        await asyncio.sleep(0.1)
+        await eventually(lambda: seen_to_have_ended(conn), "the event loop knows")
         conn = await pool.acquire()
         assert await pool.call(conn, "ECHO", "mine") == b"mine"
         await pool.release(conn)
@@ -241,9 +243,10 @@ async def test_a_connection_that_waits_for_an_item_is_not_taken_for_an_idle_one(
 async def test_coredis_counts_connections_that_are_no_more(server: Server):
     async with lender(COREDIS, server.port, 1) as pool:
         for _ in range(3):
-            await pool.release(await pool.acquire())
+            conn = await pool.acquire()
+            await pool.release(conn)
             server.kill_clients()
-            await asyncio.sleep(0.1)
+            await eventually(lambda: seen_to_have_ended(conn), "the event loop knows")  # noqa: B023
         assert server.clients() == []
         assert pool.pool.statistics.active_connections == 3
 
