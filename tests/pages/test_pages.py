@@ -6,14 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from blocks import blocks
-from fleets import ClusterFleet, SentinelFleet
-from servers import Server, free_port
+from servers import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("benchmarks/*.md"), *sorted(ROOT.glob("docs/**/*.md"))]
@@ -27,29 +25,6 @@ ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "STAND_IN_FOR": sys.prefix,
 }
-
-pytestmark = pytest.mark.docs
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.destroy()
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[ClusterFleet]:
-    fleet = ClusterFleet()
-    yield fleet
-    fleet.destroy()
-
-
-@pytest.fixture(scope="session")
-def sentinels() -> Iterator[SentinelFleet]:
-    fleet = SentinelFleet()
-    yield fleet
-    fleet.destroy()
 
 
 # What would take too long is done in its smallest form; what the pages say, with what stands for it.
@@ -123,7 +98,7 @@ def with_addresses_that_exist(text: str, request: pytest.FixtureRequest) -> tupl
     """Put addresses of the tests' own servers, and free ones, in the place of those that are written."""
     starts_redis = any(each.background and "redis-server" in each.code for each in blocks(text))
     there = {
-        6379: lambda: free_port() if starts_redis else empty(request.getfixturevalue("server")),
+        6379: lambda: free_port() if starts_redis else request.getfixturevalue("server").port,
         8000: free_port,
         9100: free_port,
         7000: lambda: request.getfixturevalue("cluster").nodes[0].port,
@@ -140,8 +115,3 @@ def with_addresses_that_exist(text: str, request: pytest.FixtureRequest) -> tupl
             )
             addresses.append(f"127.0.0.1:{port}")
     return text, addresses
-
-
-def empty(server: Server) -> int:
-    server.run("FLUSHALL")
-    return server.port

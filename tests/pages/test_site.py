@@ -1,7 +1,6 @@
 """The site is built without a warning; its links lead somewhere; it has all that is public."""
 
 import os
-import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -14,8 +13,6 @@ from sphinx.util.inventory import InventoryFile
 import aiopool
 
 ROOT = Path(__file__).parents[2]
-
-pytestmark = pytest.mark.docs
 
 
 @pytest.fixture(scope="session")
@@ -77,17 +74,6 @@ def test_every_page_is_in_the_site_and_found_from_its_first(site):
     assert {str(page) for page in said} - {"index.html"} <= {
         link.partition("#")[0] for link in first
     }
-
-
-def test_every_test_that_a_page_names_exists():
-    named = [
-        (page, name, (page.parent / file).resolve())
-        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-        for name, file in re.findall(r"\[`(test_\w+)`\]\(([\w./]+\.py)\)", page.read_text())
-    ]
-    assert len(named) > 12
-    for page, name, file in named:
-        assert re.search(rf"^(async )?def {name}\(", file.read_text(), re.MULTILINE), (page, name)
 
 
 def test_every_public_name_is_in_the_reference(site):
