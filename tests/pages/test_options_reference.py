@@ -377,7 +377,7 @@ def test_a_cluster_has_one_database():
         MAKERS["RedisCluster"](db=1)
 
 
-def test_a_sentinels_pool_takes_host_and_port_as_redis_py_passes_them_on():
+def test_a_sentinels_pool_takes_host_and_port_but_no_path():
     MAKERS["SentinelPool"](host="localhost", port=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
