@@ -58,7 +58,7 @@ def setup(app: Sphinx) -> None:
 
     def included(_app: Sphinx, path: Path, _page: str, text: list[str]) -> None:
         # README is included by docs/index.md, that of the benchmarks by a page one folder further down.
-        text[0] = _for_the_site(text[0], "../" if path.parent == _ROOT else "../../")
+        text[0] = _for_the_site(text[0], "../../" if "benchmarks" in path.parts else "../")
 
     def read(_app: Sphinx, _page: str, text: list[str]) -> None:
         text[0] = _for_the_site(text[0], "../")

@@ -28,7 +28,7 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """Find all that there are; those without a language, and `text`, are not code."""
+    """Find all that there are; `text`, those without a language, and Sphinx's directives are not code."""
     found = []
     background = False
     for token in MarkdownIt().parse(page):
@@ -41,7 +41,7 @@ def blocks(page: str) -> list[Block]:
                 found.append(Block("python", code, first_line + 1))
         elif token.type == "fence":
             language = token.info.split(maxsplit=1)[0] if token.info.strip() else "text"
-            if language != "text":
+            if language != "text" and not language.startswith("{"):
                 found.append(Block(language, text, first_line + 1, background))
             background = False
     return found

@@ -45,8 +45,8 @@ SHORTER = {
         ),
     },
     "docs/explanation/reliability.md": {
-        "AIOPOOL_SEEDS=40000": "AIOPOOL_SEEDS=20",
-        "--requests 1000000": "--requests 300",
+        "AIOPOOL_SEEDS=40000 .venv/bin/pytest": "AIOPOOL_SEEDS=20 .venv/bin/pytest -k storm",
+        "--requests 1000000": "--requests 30 --ways client",
         "troubles.py  #": "troubles.py --trouble killed #",
         "--runs 3  #": "--runs 1 --tasks 20 --trouble refresh #",
         "pytest -m soak": "pytest -m soak --collect-only",
