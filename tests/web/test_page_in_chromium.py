@@ -1,15 +1,14 @@
 """The page, as a browser shows it: Chromium, driven by its own driver, from a service in another process."""
 
 import json
-import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from browser import chromium, look
 
 from aiopool._cli._redis_server import free_port, redis_server
 
@@ -17,19 +16,6 @@ pytestmark = pytest.mark.browser
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>"
 SECRET = "s3cret"  # noqa: S105 - not one that matters
-
-# Nothing of Chromium's own that would look for the world.
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--hide-scrollbars",
-]
 
 
 class Service:
@@ -53,26 +39,6 @@ class Service:
     def snapshot(self):
         with urllib.request.urlopen(f"{self.url}/snapshot.json") as answer:  # noqa: S310 - it is http
             return json.load(answer)
-
-
-@contextmanager
-def chromium(profile):
-    # Here, since this file is read also where there is no such thing, and no such test is run.
-    from selenium.webdriver import Chrome, ChromeOptions  # noqa: PLC0415 - as it says
-    from selenium.webdriver.chrome.service import Service as Driver  # noqa: PLC0415 - likewise
-
-    options = ChromeOptions()
-    options.binary_location = shutil.which("chromium") or pytest.fail("there is no chromium")
-    for flag in [*FLAGS, f"--user-data-dir={profile}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    # With the driver's path nothing looks for another, here or elsewhere.
-    driver = shutil.which("chromedriver") or pytest.fail("there is no chromedriver")
-    browser = Chrome(options, Driver(driver))
-    try:
-        yield browser
-    finally:
-        browser.quit()
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +66,6 @@ def _answers(service):
         return service.snapshot()
     except OSError:
         return None
-
-
-def look(browser, width, scheme="light"):
-    """Look as a device of this width does."""
-    metrics = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
 class Page:
