@@ -9,7 +9,7 @@ Needs Starlette only.
 """
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Any, Generic, Protocol, overload
@@ -25,7 +25,7 @@ from ._web import TRY_AGAIN_LATER, UNAVAILABLE, Owner, check, owner, retry_after
 try:
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
-    from starlette.websockets import WebSocket, WebSocketState
+    from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 except ModuleNotFoundError as error:
     msg = f"aiopool.integrations.starlette needs {error.name}: pip install 'aiopool[web]'"
     raise ModuleNotFoundError(msg, name=error.name) from error
@@ -198,11 +198,12 @@ async def unavailable(request: Request | WebSocket, error: Exception) -> Respons
     response = JSONResponse(UNAVAILABLE, 503, {"Retry-After": str(retry_after(error))})
     if isinstance(request, Request):
         return response
-    unopened = request.application_state is WebSocketState.CONNECTING
-    if unopened and "websocket.http.response" in request.scope.get("extensions", {}):
-        await request.send_denial_response(response)
-    else:
-        await request.close(TRY_AGAIN_LATER)
+    state, extensions = request.application_state, request.scope.get("extensions", {})
+    with suppress(OSError, WebSocketDisconnect):  # it is gone
+        if state is WebSocketState.CONNECTING and "websocket.http.response" in extensions:
+            await request.send_denial_response(response)
+        elif state in {WebSocketState.CONNECTING, WebSocketState.CONNECTED}:
+            await request.close(TRY_AGAIN_LATER)
     return None
 
 

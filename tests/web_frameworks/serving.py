@@ -1,0 +1,99 @@
+"""An app on the air for the length of a block, and somebody who asks it."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import uvicorn
+from aiohttp import ClientSession, web
+from servers import eventually
+
+TOLD = {"detail": "Service Unavailable"}  # and nothing else
+
+
+class Service:
+    """What a test knows of an app that is on the air: whom to ask, and what its server complains about."""
+
+    def __init__(self, port, complaints):
+        self.port = port
+        self.complaints = complaints
+        self.session = ClientSession(f"http://127.0.0.1:{port}")
+
+    async def get(self, path="/"):
+        """Ask, and give the status, what is in Retry-After, and the body."""
+        async with self.session.get(path) as answer:
+            body = answer.json() if answer.content_type == "application/json" else answer.text()
+            return answer.status, answer.headers.get("Retry-After"), await body
+
+    @asynccontextmanager
+    async def asking(self, path="/"):
+        """Have somebody ask who does not wait for the answer to the end of the block."""
+        task = asyncio.create_task(self.get(path))
+        try:
+            yield task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@contextmanager
+def complaints(*names) -> Iterator[list[str]]:
+    """Collect what is logged as an error."""
+    found = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: found.append(record.getMessage())
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield found
+    for logger in loggers:
+        logger.removeHandler(handler)
+
+
+@asynccontextmanager
+async def uvicorn_serving(app) -> AsyncIterator[Service]:
+    """Serve an ASGI app. It ends as a signal would have it: with what is under way."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as sock,
+        complaints("uvicorn.error", "asyncio") as found,
+    ):
+        config = uvicorn.Config(app, lifespan="on", ws="wsproto", log_config=None)
+        server = uvicorn.Server(config)
+
+        async def serve():
+            with suppress(SystemExit):  # with which it says that it could not start
+                await server.serve(sockets=[sock])
+
+        task = asyncio.create_task(serve())
+        await eventually(lambda: server.started or task.done(), "uvicorn has started")
+        assert server.started, found
+        service = Service(sock.getsockname()[1], found)
+        service.stop = lambda: setattr(server, "should_exit", True)
+        service.stopped = task
+        service.connections = lambda: server.server_state.connections
+        try:
+            yield service
+        finally:
+            await service.session.close()
+            service.stop()
+            await task
+
+
+@asynccontextmanager
+async def aiohttp_serving(app, **options) -> AsyncIterator[Service]:
+    """Serve an app of aiohttp's."""
+    with complaints("aiohttp.server", "asyncio") as found:
+        runner = web.AppRunner(app, **options)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            service = Service(runner.addresses[0][1], found)
+            service.stop = runner.cleanup
+            try:
+                yield service
+            finally:
+                await service.session.close()
+        finally:
+            await runner.cleanup()
