@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -15,9 +16,26 @@ from servers import STRICT, Server, eventually
 
 from aiopool import RedisPool
 
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+try:
+    import uvloop
+except ImportError:  # there is none for Windows
+    pass
+else:
+    LOOPS["uvloop"] = uvloop.new_event_loop  # on which uvicorn runs where it is installed
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_loops: run on asyncio's event loop and on uvloop's")
+
 
 def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature
-    return {"asyncio": asyncio.new_event_loop}
+    """Run half of the tests on each loop, and on the next Python on the other."""
+    if item.get_closest_marker("both_loops"):
+        return LOOPS
+    number = crc32(item.name.partition("[")[0].encode()) + sys.version_info.minor
+    name = list(LOOPS)[number % len(LOOPS)]
+    return {name: LOOPS[name]}
 
 
 @pytest.fixture(scope="session")

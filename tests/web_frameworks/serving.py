@@ -52,6 +52,21 @@ def complaints(*names) -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
+class Server(uvicorn.Server):
+    """uvicorn, which learns at once that it is to end, and not with its next look at the clock."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.ending = asyncio.Event()
+
+    async def main_loop(self):
+        await self.ending.wait()
+
+    async def serve_on(self, sock):
+        with suppress(SystemExit):  # with which it says that it could not start
+            await self.serve(sockets=[sock])
+
+
 @asynccontextmanager
 async def uvicorn_serving(app) -> AsyncIterator[Service]:
     """Serve an ASGI app. It ends as a signal would have it: with what is under way."""
@@ -59,24 +74,20 @@ async def uvicorn_serving(app) -> AsyncIterator[Service]:
         socket.create_server(("127.0.0.1", 0)) as sock,
         complaints("uvicorn.error", "asyncio") as found,
     ):
-        config = uvicorn.Config(app, lifespan="on", ws="wsproto", log_config=None)
-        server = uvicorn.Server(config)
-
-        async def serve():
-            with suppress(SystemExit):  # with which it says that it could not start
-                await server.serve(sockets=[sock])
-
-        task = asyncio.create_task(serve())
+        server = Server(uvicorn.Config(app, lifespan="on", ws="wsproto", log_config=None))
+        task = asyncio.create_task(server.serve_on(sock))
         await eventually(lambda: server.started or task.done(), "uvicorn has started")
         assert server.started, found
         service = Service(sock.getsockname()[1], found)
-        service.stop = lambda: setattr(server, "should_exit", True)
+        service.stop = server.ending.set
         service.stopped = task
         service.connections = lambda: server.server_state.connections
         try:
             yield service
         finally:
             await service.session.close()
+            if not server.ending.is_set():
+                await eventually(lambda: not service.connections(), "all connections are closed")
             service.stop()
             await task
 
@@ -91,6 +102,7 @@ async def aiohttp_serving(app, **options) -> AsyncIterator[Service]:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             service = Service(runner.addresses[0][1], found)
             service.stop = runner.cleanup
+            service.listening = lambda: any(site._server.is_serving() for site in runner.sites)
             try:
                 yield service
             finally:
