@@ -45,7 +45,8 @@ def cleanup_ctx(
     """Have an app open a pool when it starts, and close it when it ends.
 
     Of several, aiohttp closes the last one first. If one can't be opened (only one with a `min_size` can fail),
-    those that were open are closed, and the app does not start.
+    the app does not start, and `web.run_app` closes those that were open. (With a `web.AppRunner` of your own
+    `cleanup()` does: call it also if `setup()` has failed.)
 
     Args:
         pool: A pool, not a view, which has nothing to open.

@@ -4,14 +4,9 @@ import asyncio
 import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from zlib import crc32
 
 import pytest
-
-# The real servers that the tests of redis.asyncio's side start.
-sys.path.append(str(Path(__file__).parents[1] / "redis"))
-
 from servers import STRICT, Server, eventually
 
 from aiopool import RedisPool

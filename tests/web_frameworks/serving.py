@@ -97,8 +97,8 @@ async def aiohttp_serving(app, **options) -> AsyncIterator[Service]:
     """Serve an app of aiohttp's."""
     with complaints("aiohttp.server", "asyncio") as found:
         runner = web.AppRunner(app, **options)
-        await runner.setup()
         try:
+            await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             service = Service(runner.addresses[0][1], found)
             service.stop = runner.cleanup

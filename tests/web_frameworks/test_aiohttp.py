@@ -93,14 +93,26 @@ async def test_an_app_opens_its_pools_in_order_and_closes_them_in_reverse(server
     assert [pool.stats().size for pool in (first, second)] == [0, 0]
 
 
-async def test_an_app_does_not_start_without_its_server(server):
+def with_a_second_that_fails(server):
     first = RedisPool(server.url, min_size=1, **STRICT)
-    lost = RedisPool(f"redis://127.0.0.1:{free_port()}", min_size=1, **STRICT)
     app = application(first)
+    lost = RedisPool(f"redis://127.0.0.1:{free_port()}", min_size=1, **STRICT)
     app.cleanup_ctx.append(cleanup_ctx(lost, SECOND))
+    return app, first
+
+
+async def test_an_app_does_not_start_without_its_server(server):
+    app, first = with_a_second_that_fails(server)
     with pytest.raises(RedisConnectionError):
         async with aiohttp_serving(app):
             pass
+    assert first.stats().closed == {"pool_closed": 1}
+
+
+def test_nor_does_it_with_run_app(server):
+    app, first = with_a_second_that_fails(server)
+    with pytest.raises(RedisConnectionError):
+        web.run_app(app, port=0, handle_signals=False)
     assert first.stats().closed == {"pool_closed": 1}
 
 
