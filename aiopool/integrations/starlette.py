@@ -19,6 +19,8 @@ from redis.asyncio import Redis
 from aiopool import Pool, PoolTimeout, RedisPool, TooManyWaiters, View
 from aiopool._lending import C_co, Lending
 from aiopool._limits import seconds
+from aiopool.redis._errors import PoolTimeout as RedisPoolTimeout
+from aiopool.redis._errors import TooManyWaiters as RedisTooManyWaiters
 
 from ._web import TRY_AGAIN_LATER, UNAVAILABLE, Owner, check, owner, retry_after
 
@@ -199,7 +201,7 @@ async def unavailable(request: Request | WebSocket, error: Exception) -> Respons
     if isinstance(request, Request):
         return response
     state, extensions = request.application_state, request.scope.get("extensions", {})
-    with suppress(OSError, WebSocketDisconnect):  # it is gone
+    with suppress(WebSocketDisconnect):  # it is gone
         if state is WebSocketState.CONNECTING and "websocket.http.response" in extensions:
             await request.send_denial_response(response)
         elif state in {WebSocketState.CONNECTING, WebSocketState.CONNECTED}:
@@ -209,6 +211,9 @@ async def unavailable(request: Request | WebSocket, error: Exception) -> Respons
 
 exception_handlers: dict[
     int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]
-] = {PoolTimeout: unavailable, TooManyWaiters: unavailable}
+] = dict.fromkeys([PoolTimeout, TooManyWaiters, RedisPoolTimeout, RedisTooManyWaiters], unavailable)
 """For `Starlette(exception_handlers=...)` and `FastAPI(exception_handlers=...)`, of each app that is to answer so:
-a mounted one answers for itself. With handlers of your own: `{**exception_handlers, ...}`."""
+a mounted one answers for itself. With handlers of your own: `{**exception_handlers, ...}`.
+
+Those that a `RedisPool` raises are named as well, so that a handler of redis-py's `ConnectionError`, which they are
+too, gets the others only."""

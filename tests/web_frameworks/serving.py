@@ -68,6 +68,24 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
+async def silent_redis():
+    """Have a server that hears what it is told, and says nothing: what connects to it goes on connecting."""
+    heard = asyncio.Event()
+
+    async def hear(reader, writer):
+        while await reader.read(1000):
+            heard.set()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(hear, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield f"redis://127.0.0.1:{port}", heard
+        server.close()
+        await server.wait_closed()
+
+
+@asynccontextmanager
 async def uvicorn_serving(app) -> AsyncIterator[Service]:
     """Serve an ASGI app. It ends as a signal would have it: with what is under way."""
     with (

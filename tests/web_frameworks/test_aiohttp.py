@@ -1,13 +1,12 @@
 """aiohttp's server: the pool lives with the app, and nothing that a request does costs a slot."""
 
 import asyncio
-import socket
 
 import pytest
 from aiohttp import ClientPayloadError, WSCloseCode, WSMsgType, WSServerHandshakeError, web
 from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import STRICT, eventually, free_port
-from serving import TOLD, aiohttp_serving
+from serving import TOLD, aiohttp_serving, silent_redis
 
 from aiopool import Pool, PoolTimeout, RedisPool, TooManyWaiters
 from aiopool.integrations.aiohttp import POOL, cleanup_ctx, unavailable
@@ -117,14 +116,14 @@ def test_nor_does_it_with_run_app(server):
 
 
 async def test_if_starting_is_cancelled_what_was_opened_is_closed(server):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    async with silent_redis() as (url, heard):
         first = RedisPool(server.url, min_size=1, **STRICT)
-        mute = RedisPool(f"redis://127.0.0.1:{silent.getsockname()[1]}", min_size=1, **STRICT)
+        mute = RedisPool(url, min_size=1, **STRICT)
         app = application(first)
         app.cleanup_ctx.append(cleanup_ctx(mute, SECOND))
         runner = web.AppRunner(app)
         task = asyncio.create_task(runner.setup())
-        await eventually(lambda: mute.stats().opening, "the second is being opened")
+        await eventually(heard.is_set, "the second is being opened")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -158,7 +157,8 @@ async def test_what_is_lent_at_the_end_has_so_long_to_come_back(pool):
     app.cleanup_ctx.append(cleanup_ctx(pool, timeout=0))
     async with aiohttp_serving(app) as service:
         conn = await pool.acquire()
-        await service.stop()
+        async with asyncio.timeout(2):
+            await service.stop()
         assert not conn.is_connected
         await pool.release(conn)
 

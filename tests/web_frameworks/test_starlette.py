@@ -1,7 +1,6 @@
 """Starlette and FastAPI on uvicorn: the pool lives with the app, and nothing that a request does costs a slot."""
 
 import asyncio
-import socket
 from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import STRICT, eventually, free_port
-from serving import TOLD, uvicorn_serving
+from serving import TOLD, silent_redis, uvicorn_serving
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -89,11 +88,11 @@ async def test_a_pool_that_can_not_be_opened_says_why(server):
 
 @pytest.mark.both_loops
 async def test_if_starting_is_cancelled_what_was_opened_is_closed(server):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        pools = two_pools(server, url=f"redis://127.0.0.1:{silent.getsockname()[1]}")
+    async with silent_redis() as (url, heard):
+        pools = two_pools(server, url=url)
         diary = Diary(*pools)
         task = asyncio.create_task(lifespan(*pools)(None).__aenter__())
-        await eventually(lambda: pools[1].stats().opening, "the second is being opened")
+        await eventually(heard.is_set, "the second is being opened")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -163,7 +162,8 @@ async def test_what_is_lent_at_the_end_has_so_long_to_come_back(pool, timeout, w
             assert not service.stopped.done()
             assert conn.is_connected
         else:
-            await service.stopped
+            async with asyncio.timeout(2):
+                await service.stopped
             assert not conn.is_connected
         await pool.release(conn)
 
@@ -432,6 +432,38 @@ async def test_without_a_connection_a_request_is_told_when_to_come_back(server, 
     ):
         assert await service.get(path) == (503, "1", TOLD)
         assert service.complaints == []
+
+
+async def test_a_dependency_may_have_less_time_than_the_pool(server):
+    pool = RedisPool(server.url, max_size=1, timeout=None, **STRICT)
+    app = fastapi(pool)
+
+    @app.get("/")
+    async def endpoint(
+        _conn: Annotated[Connection, Depends(connection(pool, timeout=0), scope="function")],
+    ): ...
+
+    async with uvicorn_serving(app) as service, pool.connection():
+        assert await service.get() == (503, "1", TOLD)
+
+
+async def test_a_handler_of_connection_errors_gets_the_others_only(server):
+    pool = RedisPool(server.url, max_size=1, timeout=0, **STRICT)
+    lost = RedisPool(f"redis://127.0.0.1:{free_port()}", **STRICT)
+
+    async def down(_request, _error):
+        return PlainTextResponse("no Redis", 502)
+
+    handlers = {**exception_handlers, RedisConnectionError: down}
+    app = fastapi(pool, lifespan=lifespan(pool, lost), exception_handlers=handlers)
+
+    @app.get("/{which}")
+    async def ping(which: str):
+        await (pool if which == "busy" else lost).client().ping()
+
+    async with uvicorn_serving(app) as service, pool.connection(timeout=5):
+        assert await service.get("/busy") == (503, "1", TOLD)
+        assert await service.get("/lost") == (502, None, "no Redis")
 
 
 async def test_starlette_answers_so_too(server):
