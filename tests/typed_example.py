@@ -1,13 +1,18 @@
 """Every public call, for the type checkers: this file is checked, not run."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, assert_type
 
 import redis.asyncio
 import redis.asyncio.sentinel
+from aiohttp import web
+from fastapi import FastAPI
 from redis.asyncio.connection import AbstractConnection
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from aiopool import (
     Connector,
@@ -28,7 +33,7 @@ from aiopool import (
     Waiting,
     WrongLoop,
 )
-from aiopool.integrations import debug, otel, prometheus
+from aiopool.integrations import aiohttp, debug, otel, prometheus, starlette
 
 
 class Line:
@@ -168,6 +173,35 @@ async def show(pool: Pool[Line], redis_pool: RedisPool, cluster: RedisCluster) -
     assert_type(debug.app(redis_pool, few, shared), Starlette)
     async with debug.serve(redis_pool, redis_pool.client(), path="/run/pool.sock") as nothing:
         assert_type(nothing, None)
+
+
+LINES: web.AppKey[Pool[Line]] = web.AppKey("lines", Pool[Line])
+
+
+def in_frameworks(pool: Pool[Line], redis_pool: RedisPool) -> list[Starlette | web.Application]:
+    few = redis_pool.view(limit=3)
+    assert_type(starlette.connection(pool, timeout=1.0), Callable[[], AsyncGenerator[Line]])
+    assert_type(starlette.connection(pool.view(limit=3)), Callable[[], AsyncGenerator[Line]])
+    assert_type(starlette.connection(few), Callable[[], AsyncGenerator[AbstractConnection]])
+    apps: list[Starlette | web.Application] = [
+        kind(
+            lifespan=starlette.lifespan(pool, redis_pool, timeout=None),
+            exception_handlers=starlette.exception_handlers,
+        )
+        for kind in (FastAPI, Starlette)
+    ]
+    app = web.Application(middlewares=[aiohttp.unavailable])
+    app.cleanup_ctx.append(aiohttp.cleanup_ctx(redis_pool))
+    app.cleanup_ctx.append(aiohttp.cleanup_ctx(pool, LINES, timeout=1.0))
+    assert_type(app[aiohttp.POOL], RedisPool)
+    assert_type(app[LINES], Pool[Line])
+    return [*apps, app]
+
+
+async def in_requests(request: Request, websocket: WebSocket, redis_pool: RedisPool) -> Response:
+    assert_type(await starlette.client(redis_pool)(), redis.asyncio.Redis)
+    assert_type(await starlette.unavailable(websocket, PoolTimeout()), None)
+    return await starlette.unavailable(request, PoolTimeout())
 
 
 def explain(error: PoolError) -> str:
