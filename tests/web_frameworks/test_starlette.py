@@ -8,6 +8,7 @@ import pytest
 from aiohttp import ClientPayloadError, WSMsgType, WSServerHandshakeError
 from fastapi import BackgroundTasks, Depends, FastAPI, WebSocket
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import STRICT, eventually, free_port
@@ -393,6 +394,58 @@ async def test_a_reader_who_leaves_a_stream_costs_no_slot(pool, middleware, path
             assert pool.stats().lent == 1
             answer.close()
         await lent(pool, 0)
+        assert service.complaints == []
+
+
+def with_subscribers(pool, **options):
+    app = fastapi(pool, **options)
+    subscribers = Redis(connection_pool=pool.view(limit=1, name="subscribers"))
+
+    async def news():
+        async with subscribers.pubsub(ignore_subscribe_messages=True) as pubsub:
+            await pubsub.subscribe("news")
+            yield pubsub
+
+    @app.get("/events")
+    async def events(pubsub: Annotated[PubSub, Depends(news)]):
+        async def stream():
+            async for message in pubsub.listen():
+                yield f"data: {message['data']}\n\n"
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    @app.websocket("/live")
+    async def live(websocket: WebSocket, pubsub: Annotated[PubSub, Depends(news)]):
+        async def pass_on():
+            async for message in pubsub.listen():
+                await websocket.send_text(message["data"])
+
+        await websocket.accept()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(pass_on())
+            async for _ in websocket.iter_text():
+                pass
+            task.cancel()
+
+    return app
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("middleware", [[], [Middleware(Passing)]], ids=["plain", "middleware"])
+async def test_a_subscriber_who_leaves_costs_no_slot(server, middleware):
+    pool = RedisPool(server.url, max_size=2, decode_responses=True, **STRICT)
+    async with uvicorn_serving(with_subscribers(pool, middleware=middleware)) as service:
+        for _ in range(2):
+            answer = await service.session.get("/events")
+            await eventually(lambda: server.run("PUBLISH", "news", "rain"), "somebody listens")
+            assert await answer.content.readline() == b"data: rain\n"
+            answer.close()
+            await lent(pool, 0)
+        for _ in range(2):
+            async with service.session.ws_connect("/live") as websocket:
+                await eventually(lambda: server.run("PUBLISH", "news", "sun"), "somebody listens")
+                assert await websocket.receive_str() == "sun"
+            await lent(pool, 0)
         assert service.complaints == []
 
 
