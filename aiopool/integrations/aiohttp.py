@@ -69,9 +69,8 @@ def cleanup_ctx(
     async def running(app: web.Application) -> AsyncIterator[None]:
         await opened.__aenter__()  # which leaves nothing open if it fails
         try:
-            if (
-                app.get(key) is not pool
-            ):  # else it is started again, and may not be changed any more
+            # An app that is started again may not be changed any more.
+            if app.get(key) is not pool:
                 app[key] = pool
             yield
         finally:
