@@ -273,7 +273,7 @@ async def test_after_the_beginning_of_a_response_it_is_cut_off_and_costs_no_slot
         async with pool.connection(timeout=5):
             with pytest.raises(ClientPayloadError):
                 await service.get()
-        assert service.complaints == ["Error handling request from 127.0.0.1"]
+        assert len(service.complaints) == 1
         assert (await service.get())[0] == 200
         assert pool.stats().lent == 0
 
