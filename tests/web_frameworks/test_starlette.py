@@ -496,7 +496,7 @@ async def test_a_dependency_may_have_less_time_than_the_pool(server):
         _conn: Annotated[Connection, Depends(connection(pool, timeout=0), scope="function")],
     ): ...
 
-    async with uvicorn_serving(app) as service, pool.connection():
+    async with uvicorn_serving(app) as service, pool.connection(), asyncio.timeout(5):
         assert await service.get() == (503, "1", TOLD)
 
 
