@@ -250,7 +250,7 @@ async def test_a_pool_of_anything_lends_to_requests():
 
         def close(self, number): ...
 
-    pool = Pool(Numbers())
+    pool = Pool(Numbers(), max_size=1, timeout=0)
     app = fastapi(pool)
 
     @app.get("/")
@@ -258,7 +258,10 @@ async def test_a_pool_of_anything_lends_to_requests():
         return number
 
     async with uvicorn_serving(app) as service:
+        await pool.warm(1)
         assert await service.get() == (200, None, 7)
+        async with pool.connection():
+            assert await service.get() == (503, "1", TOLD)
 
 
 async def test_a_test_overrides_a_dependency_by_naming_it_again(pool):
