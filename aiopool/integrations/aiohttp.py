@@ -28,7 +28,8 @@ except ModuleNotFoundError as error:
 P = TypeVar("P", bound=Pool[Any] | RedisPool)
 
 POOL: Final = web.AppKey("aiopool", RedisPool)
-"""Where the handlers of an app find its pool: `request.app[POOL]`, in a sub-app `request.config_dict[POOL]`."""
+"""The key at which handlers find their app's pool, `request.app[POOL]`, and that of the app that theirs is a
+sub-app of, `request.config_dict[POOL]`."""
 
 
 @overload
