@@ -1,9 +1,13 @@
 """How Sphinx makes the site of these pages: `python -m sphinx -W -b html docs site`."""
 
+import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+from docutils import nodes
+from myst_parser.parsers.sphinx_ import MystParser
 from sphinx.application import Sphinx
 
 _ROOT = Path(__file__).parent.parent
@@ -53,8 +57,31 @@ def _for_the_site(text: str, up: str) -> str:
     return re.sub(r"\]\((?=(tests|aiopool|benchmarks)/)", f"]({up}", text)
 
 
+class Notebook(MystParser):
+    """Reads a notebook as the page that it looks like: text, code, and what the code has said."""
+
+    supported = ("notebook",)
+
+    def parse(self, inputstring: str, document: nodes.document) -> None:
+        """Make a page of Markdown, and read that."""
+        super().parse("\n\n".join(_markdown(json.loads(inputstring))), document)
+
+
+def _markdown(notebook: dict) -> Iterator[str]:
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            yield source
+        else:
+            yield f"```python\n{source}\n```"
+            for output in cell["outputs"]:
+                yield f"```text\n{''.join(output['text'])}```"
+
+
 def setup(app: Sphinx) -> None:
     """Read all pages so."""
+    app.add_source_suffix(".ipynb", "notebook")
+    app.add_source_parser(Notebook)
 
     def included(_app: Sphinx, path: Path, _page: str, text: list[str]) -> None:
         # README is included by docs/index.md, that of the benchmarks by a page one folder further down.

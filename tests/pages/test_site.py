@@ -1,5 +1,7 @@
 """The site is built without a warning; its links lead somewhere; it has all that is public."""
 
+import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -54,7 +56,8 @@ def test_every_link_within_the_site_leads_somewhere(site):
 def test_every_page_is_in_the_site_and_found_from_its_first(site):
     said = {
         page.relative_to(ROOT / "docs").with_suffix(".html")
-        for page in (ROOT / "docs").rglob("*.md")
+        for page in (ROOT / "docs").rglob("*")
+        if page.suffix in {".md", ".ipynb"}
     }
     built = {page.relative_to(site) for page in site.rglob("*.html")}
     assert said <= built
@@ -62,6 +65,14 @@ def test_every_page_is_in_the_site_and_found_from_its_first(site):
     assert {str(page) for page in said} - {"index.html"} <= {
         link.partition("#")[0] for link in first
     }
+
+
+def test_the_page_of_a_notebook_has_its_code_and_what_that_says(site):
+    page = (site / "examples" / "walkthrough.html").read_text()
+    shown = unescape(re.sub("<[^>]+>", "", page))
+    assert 'redis.set("walkthrough:greeting", "hello")\nprint(' in shown
+    assert "in line ['Cem', 'Dee', 'Eve']\n" in shown
+    assert "cell_type" not in shown
 
 
 def test_every_public_name_is_in_the_reference(site):
