@@ -183,7 +183,7 @@ async def attend(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(heartbeat=20, max_msg_size=4096)
         await socket.prepare(request)
         async with asyncio.TaskGroup() as tasks:
-            sending = tasks.create_task(listener.send(socket, history))
+            tasks.create_task(listener.send(socket, history))
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
                     try:
@@ -192,7 +192,7 @@ async def attend(request: web.Request) -> web.WebSocketResponse:
                         await socket.send_json({"error": "busy: this was not said"})
                     except RedisError:
                         await socket.send_json({"error": "this may have been said, or not"})
-            sending.cancel()
+            listener.dismiss(WSCloseCode.OK)
     return socket
 
 
