@@ -57,6 +57,7 @@ SHORTER = {
         ),
         'path="/run/shop/pool.sock"': 'path="pool.sock"',
     },
+    "docs/guides/pool-size.md": {"--slow 0.02\n": "--slow 0.02 --seconds 0.1 --rounds 2\n"},
     "docs/explanation/scaling.md": {
         "-m benchmarks.scaling          #": "-m benchmarks.scaling --quick #"
     },
