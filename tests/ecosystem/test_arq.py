@@ -37,6 +37,8 @@ async def working(arq: ArqRedis, **options):
     try:
         yield worker
     finally:
+        tasks = worker.tasks.values()
+        await eventually(lambda: all(task.done() for task in tasks), "all jobs have ended")
         await worker.close()  # which also closes the client and the pool
         with pytest.raises(asyncio.CancelledError):
             await running
