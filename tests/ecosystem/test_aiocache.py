@@ -62,6 +62,14 @@ async def test_it_can_make_the_pool_itself_and_close_it(
     assert pool.stats().size == 0
 
 
+async def test_to_close_a_cache_on_a_view_leaves_the_pool_open(pool: RedisPool) -> None:
+    view = pool.view(limit=1)
+    async with Cache(Cache.REDIS, connection_pool_class=lambda **_: view) as cache:
+        assert await cache.set("key", 1)
+        assert view.stats().acquired == 1
+    assert pool.stats().size == 1
+
+
 async def test_whoever_meets_a_lock_waits_until_the_value_is_there(
     cache: Cache, pool: RedisPool
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from pottery import AIORedlock
-from traffic import MakePool, nobody_went_without
+from traffic import MakePool, nobody_went_without, storm
 
 from aiopool import RedisPool
 
@@ -32,4 +32,20 @@ async def test_one_at_a_time_is_inside(pool: RedisPool) -> None:
         return True
 
     assert await asyncio.gather(*map(through, range(5))) == [True] * 5
+    assert nobody_went_without(pool)
+
+
+async def test_many_tasks_take_turns_with_few_connections(pool: RedisPool) -> None:
+    client = pool.client()
+
+    async def through(number: int) -> bool:
+        lock = AIORedlock(key=f"door-{number}", masters={client})
+        assert await lock.acquire()
+        assert await lock.locked()
+        await lock.release()
+        return not await lock.locked()
+
+    results = await storm(through)
+    assert len(results) >= 160
+    assert all(results)
     assert nobody_went_without(pool)
