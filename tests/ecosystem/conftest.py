@@ -2,15 +2,10 @@
 
 import asyncio
 import gc
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-
-# The real servers that the tests of redis.asyncio's side start.
-sys.path.append(str(Path(__file__).parents[1] / "redis"))
-
 from servers import PAUSE, Server, eventually
 from traffic import MakePool
 

@@ -104,3 +104,17 @@ async def test_many_tasks_take_turns_with_few_connections(cache: Cache, pool: Re
 
     assert all(await storm(through))
     assert nobody_went_without(pool)
+
+
+async def test_without_a_connection_a_decorated_function_is_called_and_the_log_says_why(
+    make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(max_size=1, timeout=0.05)
+
+    @cached(key="answer", cache=Cache.REDIS, connection_pool_class=lambda **_: pool)
+    async def answer() -> int:
+        return 42
+
+    async with pool.connection():
+        assert await asyncio.create_task(answer()) == 42
+    assert "PoolTimeout: no connection within 0.05 s (size=1/1, idle=0, lent=1" in caplog.text

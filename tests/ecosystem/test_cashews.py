@@ -84,3 +84,25 @@ async def test_many_tasks_take_turns_with_few_connections(cache: Cache) -> None:
     assert len(results) >= 160
     assert all(results)
     assert await cache.incr("together", 0) >= len(results)
+
+
+async def test_without_a_connection_a_decorated_function_is_called_and_the_log_says_why(
+    server: Server, make_pool: MakePool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = make_pool(max_size=1, timeout=0.05)
+
+    class Shared:
+        from_url = staticmethod(lambda url, **options: pool)  # noqa: ARG005 - the library's signature
+
+    cache = Cache()
+    cache.setup(server.url, connection_pool_class=Shared)  # and it suppresses errors
+    await cache.init()
+
+    @cache(ttl=10, key="answer")
+    async def answer() -> int:
+        return 42
+
+    async with pool.connection():
+        assert await asyncio.create_task(answer()) == 42
+    assert "PoolTimeout: no connection within 0.05 s (size=1/1, idle=0, lent=1" in caplog.text
+    await cache.close()
