@@ -3,7 +3,6 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from servers import PAUSE, Server, eventually
@@ -12,18 +11,6 @@ from traffic import MakePool
 
 def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature
     return {"asyncio": asyncio.new_event_loop}
-
-
-def pytest_ignore_collect(config: pytest.Config) -> bool | None:
-    """Import the tests only where they are asked for: elsewhere their libraries need not be there."""
-    chosen = config.option.markexpr
-    return (bool(chosen) and "ecosystem" not in chosen.replace("not ecosystem", "")) or None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("ecosystem")
 
 
 @pytest.fixture(scope="session")
