@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import uvicorn
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, ClientTimeout, web
 from servers import eventually
 
 TOLD = {"detail": "Service Unavailable"}  # and nothing else
@@ -19,7 +19,8 @@ class Service:
     def __init__(self, port, complaints):
         self.port = port
         self.complaints = complaints
-        self.session = ClientSession(f"http://127.0.0.1:{port}")
+        limit = ClientTimeout(total=10)  # what never ends shall fail
+        self.session = ClientSession(f"http://127.0.0.1:{port}", timeout=limit)
 
     async def get(self, path="/"):
         """Ask, and give the status, what is in Retry-After, and the body."""
