@@ -103,11 +103,15 @@ def test_without_pipelining_there_are_as_many_connections_as_allowed(url, admin)
     assert admin.info("stats")["total_connections_received"] == 3
 
 
-def test_no_more_keys_are_under_way_than_there_are_workers():
+@pytest.fixture
+def example():
     spec = importlib.util.spec_from_file_location("many_keys_example", SCRIPT)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
+    return example
 
+
+def test_no_more_keys_are_under_way_than_there_are_workers(example):
     class Fake:
         under_way = most = 0
 
@@ -129,6 +133,18 @@ def test_no_more_keys_are_under_way_than_there_are_workers():
         return fake.most, walk.seen, walk.done.total()
 
     assert asyncio.run(scenario()) == (7, 100, 100)
+
+
+def test_a_lost_connection_is_no_keys_fault_and_ends_the_walk(example):
+    class Gone:
+        async def hmget(self, *_):
+            msg = "gone"
+            raise redis.ConnectionError(msg)
+
+    walk = example.Walk(Gone())
+    with pytest.raises(redis.ConnectionError, match="gone"):
+        asyncio.run(walk.through(["item:1", "item:2"], 2))
+    assert walk.failed == {}
 
 
 def test_an_interrupted_walk_says_how_far_it_came_and_the_next_goes_on(url, admin):
