@@ -34,7 +34,8 @@ CHECK_LIMIT = 1.0
 COUNTED_ON = 2.0
 CHECK_COUNTED_ON = 0.1
 
-# How long closing waits for its cancelled tasks: for a connector that has something to clean up.
+# How long closing waits for its cancelled tasks: for a connector that has something to clean up. After three quarters
+# of it they are cancelled again.
 LAST_WORDS = 1.0
 
 # After a failed opening the next is begun a pause later that doubles up to a cap, from half to all of
@@ -218,8 +219,11 @@ class Opener(Generic[C]):
 
     async def ended(self) -> None:
         """Wait for the cancelled tasks, but not for one that ignores its cancellation."""
-        if tasks := self._tasks():
-            await asyncio.wait(tasks, timeout=LAST_WORDS)
+        for share in (0.75, 0.25):
+            if tasks := self._tasks():
+                await asyncio.wait(tasks, timeout=share * LAST_WORDS)
+            # A cancellation may be lost, as in Python 3.11 by `asyncio.wait_for` if what it waits for ends then.
+            self.stop()
         self._alarm.cancel()
 
     def _tasks(self) -> "list[asyncio.Task[Any]]":

@@ -107,14 +107,26 @@ async def test_an_opening_that_succeeds_in_the_tick_of_closing_is_closed(make_po
 
 async def test_a_connector_that_ignores_its_cancellation_does_not_hold_up_closing(make_pool):
     pool, connector = make_pool()
+    connector.opens.usual = unmoved(60.0)
+    caller = asyncio.create_task(pool.acquire())
+    await turns(3)
+    assert await elapsed(pool.aclose()) == 1.0
+    assert isinstance(caller.exception(), PoolClosed)
+    (left,) = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.wait([left])
+    assert connector.opens.calls == len(connector.closed) == 1
+
+
+async def test_an_opening_whose_cancellation_is_lost_is_cancelled_again_and_leaves_nothing(
+    make_pool,
+):
+    pool, connector = make_pool()
     connector.opens.usual = stubborn
     caller = asyncio.create_task(pool.acquire())
     await turns(3)
-    assert await elapsed(pool.aclose()) <= 1.0
+    assert await elapsed(pool.aclose()) == 0.75
     assert isinstance(caller.exception(), PoolClosed)
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.cancel()
-    await turns(3)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_an_opening_that_succeeds_in_spite_of_its_cancellation_is_closed(make_pool):
