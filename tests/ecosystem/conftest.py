@@ -1,11 +1,11 @@
 """Libraries that others have written for redis.asyncio, unmodified, on our pool and a real redis-server."""
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from servers import PAUSE, Server, eventually
+from servers import PAUSE, Server
+from surroundings import empty_server, leaves_nothing, shared_server  # noqa: F401 - fixtures
 from traffic import MakePool
 
 
@@ -13,33 +13,9 @@ def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's si
     return {"asyncio": asyncio.new_event_loop}
 
 
-@pytest.fixture(scope="session")
-def _server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.destroy()
-
-
-@pytest.fixture
-def server(_server: Server) -> Server:
-    """The server that all tests share, without data."""
-    _server.run("FLUSHALL")
-    return _server
-
-
 @pytest.fixture(autouse=True)
-async def _nothing_left(server: Server) -> AsyncIterator[None]:
-    """After each test: no task, no connection on the server, no warning of what was dropped."""
-    gc.freeze()  # what was there before is not this test's, and would make its collection slow
-    yield
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    await eventually(
-        lambda: all(task.done() for task in others), lambda: f"tasks are left: {others}", 2
-    )
-    gc.collect()
-    await eventually(
-        lambda: not server.clients(), lambda: f"connections are left: {server.clients()}"
-    )
+def _nothing_left(server, nothing_left) -> None:
+    pass
 
 
 @pytest.fixture

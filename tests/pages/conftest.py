@@ -5,25 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 from fleets import ClusterFleet, SentinelFleet
-from servers import Server
+from surroundings import empty_server, shared_server  # noqa: F401 - fixtures
 
 
 def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's signature
     return {"asyncio": asyncio.new_event_loop}
-
-
-@pytest.fixture(scope="session")
-def _server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.destroy()
-
-
-@pytest.fixture
-def server(_server: Server) -> Server:
-    """The server that all pages share, without data."""
-    _server.run("FLUSHALL")
-    return _server
 
 
 @pytest.fixture(scope="session")

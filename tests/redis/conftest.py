@@ -7,8 +7,6 @@ A test with several cases runs each of them on one loop only, and on the next Py
 import asyncio
 import gc
 import inspect
-import os
-import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -16,18 +14,19 @@ from typing import Any
 from zlib import crc32
 
 import pytest
-from fleets import ClusterFleet, Fleet, SentinelFleet
+from fleets import ClusterFleet, SentinelFleet
 from servers import STRICT, WIRES, Server, Talker, TlsFront, eventually
+from surroundings import (  # fixtures among them
+    LOOPS,
+    empty_server,  # noqa: F401
+    no_clients,
+    no_clients_of,
+    open_sockets,
+    other_tasks,
+    shared_server,  # noqa: F401
+)
 
 from aiopool import RedisPool
-
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-try:
-    import uvloop
-except ImportError:  # there is none for Windows
-    pass
-else:
-    LOOPS["uvloop"] = uvloop.new_event_loop
 
 
 def _eager(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> asyncio.AbstractEventLoop:
@@ -54,8 +53,6 @@ def pytest_asyncio_loop_factories(config, item):  # noqa: ARG001 - the hook's si
     return LOOPS | EAGER_LOOPS if item.get_closest_marker("eager") else LOOPS
 
 
-# For a test that takes long: on the next Python it is another loop.
-ONE_LOOP = pytest.mark.asyncio(loop_factories=[list(LOOPS)[sys.version_info.minor % len(LOOPS)]])
 LOOP_PARAMETERS = ("_asyncio_loop_factory", "loop")  # pytest-asyncio's, and that of `scripts`
 
 
@@ -89,20 +86,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 # ---- servers -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def _server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.destroy()
-
-
-@pytest.fixture
-def server(_server: Server) -> Server:
-    """The server that all tests share, without data. For tests that do it no harm."""
-    _server.run("FLUSHALL")
-    return _server
 
 
 @pytest.fixture
@@ -231,37 +214,6 @@ async def pool(server: Server, wire: dict[str, Any]) -> AsyncIterator[RedisPool]
 
 
 # ---- nothing is left behind ----------------------------------------------------------------------
-
-
-def open_sockets() -> int:
-    """Count the descriptors of this process that are sockets.
-
-    Which ones they are says nothing: uvloop has a pair of its own that is another in every run.
-    """
-    found = 0
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - names are all that is wanted
-        try:
-            found += stat.S_ISSOCK(os.fstat(int(name)).st_mode)
-        except OSError:  # the one that listed them
-            continue
-    return found
-
-
-def other_tasks() -> set["asyncio.Task[Any]"]:
-    return asyncio.all_tasks() - {asyncio.current_task()}
-
-
-async def no_clients(server: Server) -> None:
-    await eventually(
-        lambda: not server.clients(), lambda: f"no connection is left: {server.clients()}"
-    )
-
-
-async def no_clients_of(fleet: Fleet) -> None:
-    await eventually(
-        lambda: not any(fleet.clients().values()),
-        lambda: f"no connection is left: {fleet.clients()}",
-    )
 
 
 @pytest.fixture(autouse=True)

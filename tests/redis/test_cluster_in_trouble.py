@@ -36,7 +36,6 @@ from cluster_load import (
     make_client,
     suffer,
 )
-from conftest import LOOPS, ONE_LOOP, no_clients_of
 from fleets import HOST, ClusterFleet, slot_of
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -45,6 +44,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MaxConnectionsError, ResponseError
 from scripts import UVLOOP_S
 from servers import Server, eventually
+from surroundings import LOOPS, ONE_LOOP, no_clients_of
 
 from aiopool import PoolClosed, PoolTimeout, WrongLoop
 from aiopool.redis._cluster import _pipeline

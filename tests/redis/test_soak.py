@@ -18,8 +18,8 @@ from statistics import median
 import pytest
 from chaos import PATIENCE, SIZE, WAYS, Report, Traffic, lost_slots, number_databases, options
 from chaos_proxy import ChaosProxy
-from conftest import open_sockets, other_tasks
 from servers import Server, eventually
+from surroundings import open_sockets, other_tasks
 
 from aiopool import RedisPool
 
