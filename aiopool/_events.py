@@ -5,7 +5,7 @@ from asyncio import CancelledError
 from collections.abc import Callable
 from inspect import iscoroutinefunction
 from typing import Any
-from weakref import ref
+from weakref import WeakSet, ref
 
 from ._errors import PoolTimeout, TooManyWaiters
 from ._stats import Holder
@@ -99,7 +99,7 @@ class Events:
     drained: Callbacks
     leaked: Callbacks
     leak_returned: Callbacks
-    __slots__ = ("_listeners", "_pool", *NAMES)
+    __slots__ = ("__weakref__", "_listeners", "_pool", *NAMES)
 
     def __init__(self, pool: object) -> None:
         self._pool = ref(pool)  # which is to be collected when its users have dropped it
@@ -137,3 +137,31 @@ class Events:
             # A cancellation as well: it is nobody's who waits here.
             except (Exception, CancelledError):
                 logger.exception("a listener has failed at %r of %r", name, pool)
+
+
+# Of all pools, for who is to hear of those that others make: see `everywhere`.
+_all: WeakSet[Events] = WeakSet()
+_everywhere: list[Listener] = []
+
+
+def everywhere(listener: Listener) -> Callable[[], None]:
+    """Have a listener told of all pools, those to come included; the result is what ends that."""
+    _everywhere.append(listener)
+    for events in list(_all):
+        events.add(listener)
+
+    def stop() -> None:
+        _everywhere.remove(listener)
+        for events in list(_all):
+            events.remove(listener)
+
+    return stop
+
+
+def events_of(pool: object) -> Events:
+    """Make what tells of a pool."""
+    events = Events(pool)
+    _all.add(events)
+    for listener in _everywhere:
+        events.add(listener)
+    return events

@@ -12,7 +12,7 @@ from typing import Any, Generic, NoReturn, Self
 
 from ._connector import C, Connector, checked
 from ._errors import NotLent, PoolClosed, PoolDeadlock, PoolTimeout, WrongLoop
-from ._events import Events, Listener
+from ._events import Listener, events_of
 from ._events import checked as listening
 from ._explain import HOLDERS, E, explained
 from ._home import current_task, whereabouts
@@ -104,7 +104,7 @@ class Pool(Generic[C]):
         self._totals = Totals()
         self._context = copy_context()
         self._made_at = caller()
-        self._events = Events(self)
+        self._events = events_of(self)
         self._events.add(Log())
         self._load: Load | None = None
         if shed:

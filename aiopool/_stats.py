@@ -144,7 +144,7 @@ def holders(entries: Iterable[Entry[C]], now: float) -> list[Holder]:
 def holder(entry: Entry[C], now: float) -> Holder:
     """Say who has this connection."""
     known = entry.stack is not None and entry.task is not None  # else it is the last holder's
-    stack = tuple(map(_words, entry.stack or ())) if known else None
+    stack = tuple(map(in_words, entry.stack or ())) if known else None
     return Holder(
         conn=entry.conn,
         task=name_of(entry.task),
@@ -188,9 +188,10 @@ def stack_of_the_caller() -> Stack:
 def caller() -> str | None:
     """Find the place in the user's code that led here."""
     stack = stack_of_the_caller()
-    return _words(stack[0]) if stack else None
+    return in_words(stack[0]) if stack else None
 
 
-def _words(call: tuple[CodeType, int]) -> str:
+def in_words(call: tuple[CodeType, int]) -> str:
+    """Say where a call is."""
     code, line = call
     return f"{code.co_filename}:{line} in {code.co_name}"

@@ -163,6 +163,12 @@ class RedisCore(Pool[Accountable]):
             places.drain()
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop on which it is in use, or was last; None if that is closed."""
+        places = self._places
+        return places.loop if places is not None and places.home.alive else None
+
+    @property
     def in_service(self) -> bool:
         """Whether it was begun to be used, and not closed since."""
         return self._serving is not None
