@@ -1,7 +1,7 @@
 """Who has not given back what was lent meanwhile, in whichever pool: for tests."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -18,22 +18,24 @@ from aiopool._stats import in_words, stack_of_the_caller, task_of
 class _Lent:
     """A connection that is not back yet. Neither it nor who has it is kept alive by this."""
 
-    pool: str
+    pool: str | None
     task: "ref[asyncio.Task[Any]]"
     name: str
     stack: Stack
-    closed: bool = False  # by the pool, under its holder
+    # If the pool has closed it under its holder: where it stays until that gives it back.
+    severed: Mapping[int, object] | None = None
 
     def is_lost(self, test: CodeType | None) -> bool:
-        """Whether nobody is left who could give it back. Who is at work still may do so."""
+        """Whether nobody is left who could give it back. Who is at work still may do so.
+
+        But not the test, which has ended. (It may be part of a task that has not: with anyio.)
+        """
         task = self.task()
         return (
             task is None
             or task.done()
             or task.get_loop().is_closed()
-            or any(
-                code is test for code, _ in self.stack
-            )  # in a task that outlives the test: anyio's
+            or any(code is test for code, _ in self.stack)
         )
 
 
@@ -51,7 +53,7 @@ class Watch(Listener):
         # Commands that share a connection have none each.
         if entry is not None and (task := task_of(entry)) is not None:
             self._lent[ref(pool), id(conn)] = _Lent(
-                str(pool.name), ref(task), task.get_name(), stack_of_the_caller()
+                pool.name, ref(task), task.get_name(), stack_of_the_caller()
             )
 
     def returned(self, pool: Pool[Any], conn: object, _used: float, /) -> None:
@@ -61,24 +63,23 @@ class Watch(Listener):
     def closed(self, pool: Pool[Any], conn: object, _reason: str, /) -> None:
         """Note that who gives it back now is not told of."""
         if (lent := self._lent.get((ref(pool), id(conn)))) is not None:
-            lent.closed = True
+            lent.severed = getattr(pool, "_severed", {})
 
     def stop(self, test: CodeType | None) -> str | None:
         """Hear no more; says what this test has leaked, if anything."""
         self._stop()
-        lost = [lent for lent in self._missing() if lent.is_lost(test)]
+        lost = [
+            lent
+            for (_, key), lent in list(self._lent.items())  # another thread may be at work
+            if (lent.severed is None or key in lent.severed) and lent.is_lost(test)
+        ]
         if not lost:
             return None
         what = "a connection was" if len(lost) == 1 else f"{len(lost)} connections were"
         return "\n".join([f"{what} not given back:", *map(_described, lost)])
 
-    def _missing(self) -> Iterator[_Lent]:
-        for (pool, key), lent in list(self._lent.items()):  # another thread may be at work
-            # One that was closed under its holder is remembered until that gives it back.
-            if not lent.closed or key in getattr(pool(), "_severed", {key}):
-                yield lent
-
 
 def _described(lent: _Lent) -> str:
     calls = "".join(f"\n    {in_words(call)}" for call in lent.stack)
-    return f"  pool {lent.pool!r} lent it to task {lent.name!r}, in{calls or ' no code of yours'}"
+    pool = "a pool without a name" if lent.pool is None else f"pool {lent.pool!r}"
+    return f"  {pool} lent it to task {lent.name!r}, in{calls or ' no code of yours'}"

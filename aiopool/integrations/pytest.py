@@ -42,9 +42,15 @@ def redis_pool_options() -> dict[str, Any]:
     return {}
 
 
+# A fixture of pytest-asyncio's: if it has it for an async test, it adds it as the last.
+_LOOP = "_function_scoped_runner"
+
+
 @pytest.fixture
 def redis_pool(
-    _aiopool_database: Callable[[], str], redis_pool_options: dict[str, Any]
+    request: pytest.FixtureRequest,
+    _aiopool_database: Callable[[], str],
+    redis_pool_options: dict[str, Any],
 ) -> Generator[RedisPool, None, None]:
     """Give a `RedisPool` on a database without data. It is closed after the test, whatever is lent still.
 
@@ -52,6 +58,10 @@ def redis_pool(
     """
     from aiopool import RedisPool  # noqa: PLC0415 - nobody else shall wait for it
 
+    if _LOOP in request.fixturenames:
+        # So that the pool is closed before the loop. After it would do but for uvloop's, which warns of
+        # what is open still and, if that is an error, never ends.
+        request.getfixturevalue(_LOOP)
     pool = RedisPool(_aiopool_database(), **redis_pool_options)
     yield pool
     _close(pool)
