@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 
@@ -131,9 +131,8 @@ def _of_worker(url: str, number: int) -> str:
     from aiopool import RedisPool  # noqa: PLC0415 - as above
 
     database: int = RedisPool(url).connection_kwargs.get("db", 0)
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query)) | {"db": str(database + number)}
-    return parts._replace(query=urlencode(query)).geturl()
+    address, _, query = url.partition("?")
+    return f"{address}?{urlencode(dict(parse_qsl(query)) | {'db': database + number})}"
 
 
 def _refuse_data(url: str) -> None:
