@@ -98,7 +98,7 @@ class Pool(Generic[C]):
             reclaim=reclaim,
             shed=shed,
         )
-        self.name = text("name", name)
+        self.name: str | None = text("name", name)
         self._policy: Policy[C] = Policy()
         self._connector = checked(connector)
         self._totals = Totals()

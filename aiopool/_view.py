@@ -72,7 +72,7 @@ class View(Generic[C]):
         name: str,
     ) -> None:
         self.name = name
-        self.limit = limits.max_size
+        self.limit: int = limits.max_size
         self._limits = limits
         self._pool = pool
         self._serve = serve

@@ -29,9 +29,9 @@ try:
         get_meter_provider,
     )
     from opentelemetry.trace import Status, StatusCode, Tracer, TracerProvider, get_tracer
-except ModuleNotFoundError as error:
-    msg = f"aiopool.integrations.otel needs {error.name}: pip install 'aiopool[otel]'"
-    raise ModuleNotFoundError(msg, name=error.name) from error
+except ModuleNotFoundError as _error:
+    _msg = f"aiopool.integrations.otel needs {_error.name}: pip install 'aiopool[otel]'"
+    raise ModuleNotFoundError(_msg, name=_error.name) from _error
 
 Attributes = dict[str, str]
 Values = Iterable[tuple[int, Attributes]]  # those of one instrument, with what tells them apart

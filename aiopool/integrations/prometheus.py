@@ -26,9 +26,9 @@ try:
         HistogramMetricFamily,
         Metric,
     )
-except ModuleNotFoundError as error:
-    msg = f"aiopool.integrations.prometheus needs {error.name}: pip install 'aiopool[prometheus]'"
-    raise ModuleNotFoundError(msg, name=error.name) from error
+except ModuleNotFoundError as _error:
+    _msg = f"aiopool.integrations.prometheus needs {_error.name}: pip install 'aiopool[prometheus]'"
+    raise ModuleNotFoundError(_msg, name=_error.name) from _error
 
 # Three a decade, from 10 µs, which is about what a caller waits that meets an idle connection, to 50 s.
 BOUNDS = [float(f"{digit}e{power}") for power in range(-5, 2) for digit in (1, 2.5, 5)]
@@ -87,8 +87,8 @@ class Durations:
     __slots__ = ("counts", "sum")
 
     def __init__(self) -> None:
-        self.counts = [0] * len(_IN_WORDS)
-        self.sum = 0.0
+        self.counts: list[int] = [0] * len(_IN_WORDS)
+        self.sum: float = 0.0
 
     def add(self, seconds: float) -> None:
         """Count one more."""
@@ -108,12 +108,12 @@ class Observed(Listener):
 
     def __init__(self, what: Lender | RedisCluster, forget: "Callable[[Observed], None]") -> None:
         """Observe it, until it is no more: then it is to be forgotten."""
-        self.what = ref(what, lambda _: forget(self))
+        self.what: ref[Lender | RedisCluster] = ref(what, lambda _: forget(self))
         # All by the name of a pool.
         self.labels: dict[str | None, str] = {}
-        self.waits = defaultdict[str | None, Durations](Durations)
-        self.uses = defaultdict[str | None, Durations](Durations)
-        self.openings = defaultdict[str | None, Durations](Durations)
+        self.waits: defaultdict[str | None, Durations] = defaultdict(Durations)
+        self.uses: defaultdict[str | None, Durations] = defaultdict(Durations)
+        self.openings: defaultdict[str | None, Durations] = defaultdict(Durations)
 
     def pools(self) -> list[Lender]:
         """List the pools that there are now, and forget the others, which are those of nodes that have gone."""

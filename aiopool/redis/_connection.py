@@ -36,11 +36,11 @@ class Accountable(AbstractConnection):
     """Keeps the ledger, and tells from it and from a look at the socket whether it may be lent."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.ledger = Ledger()
+        self.ledger: Ledger = Ledger()
         self.token: TokenInterface | None = None  # what it has authenticated with, or better
         self.released = False  # and nobody was told yet
         self._lost = False  # the peer has ended the last session, or could not be reached
-        self.discarded = False  # by the pool, for good
+        self.discarded: bool = False  # by the pool, for good
         self._pid = os.getpid()
         self._packed: list[Words | None] = []  # made into bytes, but not sent yet
         self._look = _blind

@@ -5,7 +5,7 @@ import logging
 from asyncio import CancelledError
 from contextvars import Context
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any
 
 from redis import __version__ as version
 from redis.asyncio import ConnectionPool, Redis
@@ -102,7 +102,7 @@ class PipelinedRedis(Client):
         self._undecided = _Undecided(core, kind(**pool.connection_kwargs))
         if version.startswith(KNOWN) and issubclass(kind, Lean):
             # What redis-py's own execute_command() takes for the connection.
-            self.connection = cast("Any", self._undecided)
+            self.connection: Any = self._undecided
         else:  # no command shares where not all is as it is known here
             self._sharing = Sharing(scripts=False)
 

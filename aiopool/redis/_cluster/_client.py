@@ -142,9 +142,9 @@ class RedisCluster(_RedisCluster):
         super().__init__(  # pyright: ignore[reportUnknownMemberType] - typed in parts
             host, port, startup_nodes, max_connections=settings.pool["max_size"], **kwargs
         )
-        self.closings = 0  # so often it was closed
+        self.closings: int = 0  # so often it was closed
         self.nodes_manager = Nodes(self.nodes_manager, settings, self.refuse_if_closed)
-        self.startup_nodes = [*self.nodes_manager.startup_nodes.values()]
+        self.startup_nodes: list[ClusterNode] = [*self.nodes_manager.startup_nodes.values()]
         self.commands_parser: Commands = Commands()
         self.commands_parser.primaries = self.get_primaries
         self._settings = settings

@@ -78,7 +78,7 @@ class Node(ClusterNode):
         """
         self._settings = settings
         self._owner = owner
-        self.doubted = False  # it has failed since the topology was read
+        self.doubted: bool = False  # it has failed since the topology was read
         self._asking: asyncio.Task[Any] | None = None  # whose next command follows an ASKING
         super().__init__(host, port, server_type, **connection_kwargs)
 

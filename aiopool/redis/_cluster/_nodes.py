@@ -193,7 +193,7 @@ class Nodes(NodesManager):
     async def close(self, timeout: float | None) -> None:
         """Close all pools, after some grace; they open again when they are used."""
         # redis-py's sign that the topology is to be read anew.
-        self.default_node = cast("ClusterNode", None)
+        self.default_node: ClusterNode = cast("ClusterNode", None)
         ended = await asyncio.gather(
             *(node.close(timeout) for node in self.known()), return_exceptions=True
         )

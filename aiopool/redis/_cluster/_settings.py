@@ -1,6 +1,6 @@
 """What the nodes of a cluster have in common: the options of their pools."""
 
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 from aiopool._events import Listener
@@ -21,9 +21,9 @@ class Settings:
 
         """
         Limits(**pool)
-        self.pool = pool  # `RedisPool`'s keywords
+        self.pool: dict[str, Any] = pool  # `RedisPool`'s keywords
         self.listeners: list[Listener] = []
-        self.context = copy_context()  # in which connections are opened
+        self.context: Context = copy_context()  # in which connections are opened
         self.sharing: dict[str, Any] | None = None  # `pipelined()`'s; None: no command shares
         whole("max_in_flight", max_in_flight, 1)
         flag("share_scripts", share_scripts)
