@@ -1,0 +1,161 @@
+"""What would be published: the two files, and what is in an environment that has them and nothing else.
+
+Installs packages, so it runs only when it is asked for: `pytest -m release`.
+"""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.release
+
+ROOT = Path(__file__).parent.parent
+
+# What each public module needs, by the name of the extra.
+EXTRAS = {
+    "aiopool": None,
+    "aiopool.integrations.aiohttp": "aiohttp",
+    "aiopool.integrations.debug": None,
+    "aiopool.integrations.otel": "otel",
+    "aiopool.integrations.prometheus": "prometheus",
+    "aiopool.integrations.pytest": "pytest",
+    "aiopool.integrations.starlette": "web",
+}
+
+
+def call(*words, folder):
+    """Run a command that may not fail, nor complain; gives what it says."""
+    done = subprocess.run(  # noqa: S603 - its own words
+        [*map(str, words)], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stderr
+    return done.stdout
+
+
+def tracked(*folders):
+    return set(call("git", "ls-files", *folders, folder=ROOT).splitlines())
+
+
+def contents(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        return {each.filename: archive.read(each) for each in archive.infolist()}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The source distribution, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    call(sys.executable, "-m", "build", "--outdir", folder, ROOT, folder=folder)
+    (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
+    return sdist, wheel
+
+
+@pytest.fixture(scope="module")
+def unpacked(built, tmp_path_factory):
+    """The source distribution's folder."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(built[0]) as archive:
+        archive.extractall(folder, filter="data")
+    (source,) = folder.iterdir()
+    return source
+
+
+@pytest.fixture(scope="module")
+def install(built, tmp_path_factory):
+    """Install the wheel with an extra into an environment of its own; gives that's programs."""
+    made = {}
+
+    def install(extra):
+        if extra not in made:
+            folder = tmp_path_factory.mktemp(extra or "bare")
+            call(sys.executable, "-m", "venv", "--without-pip", folder, folder=folder)
+            programs = folder / ("Scripts" if sys.platform == "win32" else "bin")
+            what = f"{built[1]}[{extra}]" if extra else built[1]
+            pip = [sys.executable, "-m", "pip", "--python", programs / "python"]
+            call(*pip, "install", "--quiet", "--no-compile", what, folder=folder)
+            made[extra] = programs
+        return made[extra]
+
+    return install
+
+
+def test_the_wheel_has_the_package_and_nothing_else(built):
+    files = contents(built[1])
+    (about,) = {name.partition("/")[0] for name in files} - {"aiopool"}
+    assert about.endswith(".dist-info")
+    assert {name for name in files if name.startswith("aiopool/")} == tracked("aiopool")
+    assert {"aiopool/py.typed", "aiopool/integrations/debug.html"} <= files.keys()
+    assert files[f"{about}/entry_points.txt"].decode().split("\n\n") == [
+        "[console_scripts]\naiopool = aiopool.__main__:main",
+        "[pytest11]\naiopool = aiopool.integrations.pytest\n",
+    ]
+
+
+def test_the_wheel_says_what_it_is(built):
+    files = contents(built[1])
+    (told,) = (files[name] for name in files if name.endswith("/METADATA"))
+    metadata = message_from_bytes(told)
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Requires-Python"] == ">=3.11.3"
+    bare = [each for each in metadata.get_all("Requires-Dist") if "extra ==" not in each]
+    assert bare == ["redis<9,>=8.1"]
+    wanted = {EXTRAS[module] for module in modules()} - {None}
+    assert wanted <= set(metadata.get_all("Provides-Extra"))
+
+
+def test_an_index_would_take_them(built):
+    call(sys.executable, "-m", "twine", "check", "--strict", *built, folder=ROOT)
+
+
+def test_the_source_distribution_has_all_that_it_takes_to_test_and_to_build(built, unpacked):
+    files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    expected = tracked("aiopool", "benchmarks", "docs", "tests", "README.md", "pyproject.toml")
+    assert files == expected | {".gitignore", "PKG-INFO"}
+    # Of what was tracked only, and from there: what lies about here is not in it.
+    call(sys.executable, "-m", "pytest", "-q", "tests/test_line.py", folder=unpacked)
+    folder = unpacked.parent / "again"
+    call(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT, folder=folder.parent)
+    (again,) = folder.glob("*.whl")
+    assert contents(again) == contents(built[1])
+
+
+def modules():
+    """The modules of the package that have public names."""
+    files = (ROOT / "aiopool" / "integrations").glob("[!_]*.py")
+    return ["aiopool", *sorted(f"aiopool.integrations.{file.stem}" for file in files)]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_each_module_needs_no_more_than_redis_and_its_extra(install, module, tmp_path):
+    programs = install(EXTRAS[module])
+    code = f"import {module} as module; [getattr(module, name) for name in dir(module)]"
+    call(programs / "python", "-W", "error", "-c", code, folder=tmp_path)
+
+
+def test_the_command_says_what_it_can_do_and_what_it_lacks(install, tmp_path):
+    programs = install(None)
+    assert "demo" in call(programs / "aiopool", "--help", folder=tmp_path)
+    done = subprocess.run(  # noqa: S603 - its own words
+        [programs / "aiopool", "demo"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "pip install 'aiopool[demo]'" in done.stderr
+
+
+def test_the_types_of_all_that_is_public_are_complete(install, tmp_path):
+    programs = install(",".join(sorted({EXTRAS[module] for module in modules()} - {None})))
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--verifytypes", "aiopool", "--ignoreexternal"],
+        cwd=tmp_path,
+        env={"PATH": f"{programs}:{Path(sys.executable).parent}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Type completeness score: 100%" in done.stdout, done.stdout
