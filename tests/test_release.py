@@ -38,8 +38,10 @@ def call(*words, folder):
     return done.stdout
 
 
-def tracked(*folders):
-    return set(call("git", "ls-files", *folders, folder=ROOT).splitlines())
+def sources(*folders):
+    """Name all files there but those that git ignores."""
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    return set(call(*listing, *folders, folder=ROOT).splitlines())
 
 
 def contents(wheel):
@@ -89,7 +91,7 @@ def test_the_wheel_has_the_package_and_nothing_else(built):
     files = contents(built[1])
     (about,) = {name.partition("/")[0] for name in files} - {"aiopool"}
     assert about.endswith(".dist-info")
-    assert {name for name in files if name.startswith("aiopool/")} == tracked("aiopool")
+    assert {name for name in files if name.startswith("aiopool/")} == sources("aiopool")
     assert {"aiopool/py.typed", "aiopool/integrations/debug.html"} <= files.keys()
     assert files[f"{about}/entry_points.txt"].decode().split("\n\n") == [
         "[console_scripts]\naiopool = aiopool.__main__:main",
@@ -115,9 +117,8 @@ def test_an_index_would_take_them(built):
 
 def test_the_source_distribution_has_all_that_it_takes_to_test_and_to_build(built, unpacked):
     files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
-    expected = tracked("aiopool", "benchmarks", "docs", "tests", "README.md", "pyproject.toml")
+    expected = sources("aiopool", "benchmarks", "docs", "tests", "README.md", "pyproject.toml")
     assert files == expected | {".gitignore", "PKG-INFO"}
-    # Of what was tracked only, and from there: what lies about here is not in it.
     call(sys.executable, "-m", "pytest", "-q", "tests/test_line.py", folder=unpacked)
     folder = unpacked.parent / "again"
     call(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT, folder=folder.parent)
