@@ -21,9 +21,9 @@ from ._web import UNAVAILABLE, owner, retry_after
 try:
     from aiohttp import web
     from aiohttp.typedefs import Handler
-except ModuleNotFoundError as error:
-    msg = f"aiopool.integrations.aiohttp needs {error.name}: pip install 'aiopool[aiohttp]'"
-    raise ModuleNotFoundError(msg, name=error.name) from error
+except ModuleNotFoundError as _error:
+    _msg = f"aiopool.integrations.aiohttp needs {_error.name}: pip install 'aiopool[aiohttp]'"
+    raise ModuleNotFoundError(_msg, name=_error.name) from _error
 
 P = TypeVar("P", bound=Pool[Any] | RedisPool)
 

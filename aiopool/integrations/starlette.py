@@ -28,9 +28,9 @@ try:
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
     from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
-except ModuleNotFoundError as error:
-    msg = f"aiopool.integrations.starlette needs {error.name}: pip install 'aiopool[web]'"
-    raise ModuleNotFoundError(msg, name=error.name) from error
+except ModuleNotFoundError as _error:
+    _msg = f"aiopool.integrations.starlette needs {_error.name}: pip install 'aiopool[web]'"
+    raise ModuleNotFoundError(_msg, name=_error.name) from _error
 
 # ---- lifetime ----------------------------------------------------------------------------------------
 
