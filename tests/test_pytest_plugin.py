@@ -217,7 +217,7 @@ def test_without_fakeredis_it_says_what_to_do(run, monkeypatch):
     outcomes, said = run("async def test(redis_pool): pass")
     assert outcomes == {"errors": 1}
     assert "pip install 'aiopool[pytest]'" in said
-    assert "--aiopool-redis-url=redis://localhost:6379/9" in said
+    assert "--redis-url=redis://localhost:6379/9" in said
 
 
 # ---- leaks -------------------------------------------------------------------------------------------
@@ -429,17 +429,3 @@ def test_after():
 
 
 # ---- what it costs who does not use it ---------------------------------------------------------------
-
-
-def test_nothing_is_imported_before_a_fixture_is_asked_for(pytester):
-    pytester.makepyfile("""
-import sys
-
-def test_it():
-    assert "aiopool.integrations.pytest" in sys.modules
-    ours = {name for name in sys.modules if name.partition(".")[0] in {"aiopool", "fakeredis", "redis"}}
-    assert ours == {"aiopool", "aiopool.integrations", "aiopool.integrations.pytest"}
-""")
-    others = ["-p", "no:hypothesispytest", "-p", "no:asyncio", "-p", "no:cacheprovider"]
-    done = pytester.runpytest_subprocess("-W", "error", *others)
-    assert done.parseoutcomes() == {"passed": 1}, done.stdout.str()

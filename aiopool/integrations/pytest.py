@@ -1,25 +1,23 @@
 """Fixtures for tests of code that uses pools. pytest finds them by itself where aiopool is installed.
 
 `redis_pool` is a pool on a server without data. `no_leaked_connections` fails a test that does not give
-back what it was lent. Both serve tests of any kind, `async` or not, on any number of event loops. Nothing of
-redis-py is imported before one of them is asked for.
+back what it was lent. Both serve tests of any kind, `async` or not, on any number of event loops.
 """
-
-from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
+from redis import Redis
+from redis.exceptions import RedisError
 
-if TYPE_CHECKING:
-    from aiopool import RedisPool
+from aiopool import RedisPool
 
-    from ._watch import Watch
+from ._watch import Watch
 
-_OPTION = "--aiopool-redis-url"
+_OPTION = "--redis-url"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,10 +52,8 @@ def redis_pool(
 ) -> Generator[RedisPool, None, None]:
     """Give a `RedisPool` on a database without data. It is closed after the test, whatever is lent still.
 
-    The server is fakeredis, in this process, or that of the option `--aiopool-redis-url`.
+    The server is fakeredis, in this process, or that of the option `--redis-url`.
     """
-    from aiopool import RedisPool  # noqa: PLC0415 - nobody else shall wait for it
-
     if _LOOP in request.fixturenames:
         # So that the pool is closed before the loop. After it would do but for uvloop's, which warns of
         # what is open still and, if that is an error, never ends.
@@ -128,8 +124,6 @@ def _fake() -> Iterator[Callable[[], str]]:
 
 def _of_worker(url: str, number: int) -> str:
     """Go so many databases further."""
-    from aiopool import RedisPool  # noqa: PLC0415 - as above
-
     database: int = RedisPool(url).connection_kwargs.get("db", 0)
     address, _, query = url.partition("?")
     return f"{address}?{urlencode(dict(parse_qsl(query)) | {'db': database + number})}"
@@ -137,10 +131,6 @@ def _of_worker(url: str, number: int) -> str:
 
 def _refuse_data(url: str) -> None:
     """Leave a database alone that holds something, for it may be dear to somebody."""
-    from redis.exceptions import RedisError  # noqa: PLC0415 - as above
-
-    from aiopool import RedisPool  # noqa: PLC0415 - as above
-
     where = RedisPool(url).name  # which has no password
     try:
         keys = _run(url, "DBSIZE")
@@ -155,8 +145,6 @@ def _refuse_data(url: str) -> None:
 
 
 def _run(url: str, command: str) -> int:
-    from redis import Redis  # noqa: PLC0415 - as above
-
     client: Any = cast("Any", Redis).from_url(url)  # typed in parts
     with client:
         reply: int = client.execute_command(command)
@@ -175,9 +163,7 @@ def no_leaked_connections(request: pytest.FixtureRequest) -> None:
     It sees those of all pools, and says who took them and where. What was lent before is not looked at, nor
     what is lent to a task that is still at work, on an event loop that serves other tests as well.
     """
-    from . import _watch  # noqa: PLC0415 - nobody else shall wait for it
-
-    request.node.stash[_WATCH] = _watch.Watch()
+    request.node.stash[_WATCH] = Watch()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -29,7 +29,7 @@ def run(tmp_path):
 
     def run(url, *words):
         others = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:asyncio"]
-        options = ["-W", "error", *others, "--aiopool-redis-url", url, *words]
+        options = ["-W", "error", *others, "--redis-url", url, *words]
         done = subprocess.run(  # noqa: S603 - its own words
             [sys.executable, "-m", "pytest", *options],
             cwd=tmp_path,
@@ -60,7 +60,7 @@ def test_a_database_that_holds_data_is_left_alone(server, run):
     server.run("SET", "others", "data")
     result, said = run(server.unix_url)
     assert "4 errors" in result, said
-    assert "/0 holds 1 keys. Name another with --aiopool-redis-url, or empty it" in said
+    assert "/0 holds 1 keys. Name another with --redis-url, or empty it" in said
     assert server.run("GET", "others") == "data"
 
 
