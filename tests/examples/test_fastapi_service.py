@@ -1,0 +1,385 @@
+"""The example service as its users run it: uvicorn in a process of its own, on a real Redis server."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
+from itertools import count
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from aiopool import RedisPool
+from aiopool._cli._redis_server import free_port, redis_server
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+# When uvicorn has stopped it sends the signal to itself, which by default ends the process on the spot. Here it
+# goes on to its end, where Python would warn of what was left open.
+UVICORN = "import signal, uvicorn; signal.signal(signal.SIGTERM, signal.SIG_IGN); uvicorn.main()"
+QUICK_LEASE = """
+import os
+from aiopool import RedisPool
+from fastapi_service import create_app
+app = create_app(RedisPool(os.environ["REDIS_URL"], decode_responses=True), lease=1.0)
+"""
+addresses = (f"10.0.{n // 250}.{n % 250}" for n in count())  # of clients, each with its own limit
+
+
+class Service:
+    def __init__(self, redis_url, folder, app="fastapi_service:app"):
+        self.port = free_port()
+        self.errors = folder / f"stderr-{self.port}"
+        path = [str(ROOT), str(EXAMPLES), str(folder)]
+        words = f"{app} --port {self.port} --timeout-graceful-shutdown 10 --log-level warning"
+        with self.errors.open("a") as errors:
+            self.process = subprocess.Popen(  # noqa: S603 - its own words
+                [sys.executable, "-W", "error", "-c", UVICORN, *words.split()],
+                env=os.environ | {"REDIS_URL": redis_url, "PYTHONPATH": os.pathsep.join(path)},
+                stderr=errors,
+            )
+
+    def wait_until_up(self):
+        until(self._answers, "the service answers")
+
+    def _answers(self):
+        assert self.process.poll() is None, self.errors.read_text()
+        try:
+            return self.get("/metrics")[0] == 200
+        except OSError:
+            return False
+
+    def ask(self, method, path, body=None, client=None):
+        """Give a response whose body is still to be read."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        headers = {"X-Forwarded-For": client or next(addresses)}
+        try:
+            if body is not None:
+                body, headers["Content-Type"] = json.dumps(body), "application/json"
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+        except BaseException:
+            connection.close()
+            raise
+        response.connection = connection
+        return response
+
+    def get(self, path, client=None):
+        """Give status, headers and body."""
+        response = self.ask("GET", path, client=client)
+        with closing(response.connection), response:
+            return response.status, response.headers, response.read().decode()
+
+    def post(self, path, body):
+        response = self.ask("POST", path, body)
+        with closing(response.connection), response:
+            return json.loads(response.read())
+
+    def origin_requests(self):
+        (line,) = [
+            each
+            for each in self.get("/metrics")[2].splitlines()
+            if each.startswith("origin_requests_total ")
+        ]
+        return float(line.split()[1])
+
+    def lent(self, view):
+        pools = json.loads(self.get("/debug/pool/snapshot.json")[2])["pools"]
+        (pool,) = [pool for pool in pools if pool["name"].startswith(view)]
+        return pool["stats"]["lent"]
+
+    def complaints(self):
+        """Give what it has said on stderr since it was last asked."""
+        said = self.errors.read_text()
+        os.truncate(self.errors, 0)
+        return said
+
+    def stop(self):
+        """Stop it as an orchestrator does; it may have nothing to complain of."""
+        self.process.terminate()
+        assert self.process.wait(20) == 0
+        assert self.complaints() == ""
+
+    def kill(self):
+        """End it without a word, if it has not ended."""
+        self.process.kill()
+        self.process.wait(20)
+
+
+class Stream:
+    """A client that listens."""
+
+    def __init__(self, service, channel):
+        self.response = service.ask("GET", f"/events/{channel}")
+        assert self.response.status == 200
+        assert self.response.headers["Content-Type"].startswith("text/event-stream")
+        assert self.lines(1) == [": subscribed"]
+
+    def lines(self, number):
+        """Give the next lines that are not empty."""
+        lines = []
+        while len(lines) < number:
+            line = self.response.readline()
+            assert line, "the stream has ended"
+            lines += [line.decode().strip()] if line.strip() else []
+        return lines
+
+    def close(self):
+        self.response.close()
+        self.response.connection.close()
+
+
+def until(condition, what, within=20):
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(0.02)
+
+
+def together(*calls):
+    """Make all of these calls at once."""
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return [each.result() for each in [threads.submit(call) for call in calls]]
+
+
+@pytest.fixture(scope="module")
+def redis_url():
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def services(redis_url, tmp_path_factory):
+    """Two processes of the same service."""
+    folder = tmp_path_factory.mktemp("services")
+    services = [Service(redis_url, folder) for _ in range(2)]
+    try:
+        for service in services:
+            service.wait_until_up()
+        yield services
+        for service in services:
+            service.stop()
+    finally:
+        for service in services:
+            service.kill()
+
+
+@pytest.fixture
+def service(services):
+    return services[0]
+
+
+@pytest.fixture
+def redis(redis_url):
+    with Redis.from_url(redis_url, decode_responses=True) as redis:
+        yield redis
+
+
+@pytest.fixture
+def empty_redis_url():
+    """The address of a server that no service uses yet."""
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_redis(empty_redis_url):
+    with Redis.from_url(empty_redis_url, decode_responses=True, client_name="test") as redis:
+        yield redis
+
+
+@pytest.fixture
+def start(empty_redis_url, tmp_path):
+    """Start a service there; it is gone when the test ends."""
+    started = []
+
+    def start(**options):
+        started.append(Service(empty_redis_url, tmp_path, **options))
+        started[-1].wait_until_up()
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.kill()
+
+
+def others(redis):
+    return [each for each in redis.client_list() if each["name"] != "test"]
+
+
+# ---- cache ---------------------------------------------------------------------------------------
+
+
+def test_of_many_that_miss_an_item_in_two_processes_one_asks_the_origin(services, redis):
+    before = sum(service.origin_requests() for service in services)
+    calls = [lambda service=service: service.get("/items/tea") for service in services * 15]
+    answers = together(*calls)
+    assert {(status, body) for status, _, body in answers} == {
+        (200, '{"name": "tea", "length": 3}')
+    }
+    assert sum(service.origin_requests() for service in services) == before + 1
+    assert 0 < redis.pttl("cache:tea") <= 10_000
+
+
+def test_what_has_expired_is_asked_for_again(service, redis):
+    before = service.origin_requests()
+    service.get("/items/milk")
+    redis.pexpire("cache:milk", 1)
+    until(lambda: not redis.exists("cache:milk"), "it has expired")
+    assert service.get("/items/milk")[0] == 200
+    assert service.origin_requests() == before + 2
+
+
+# ---- limit ---------------------------------------------------------------------------------------
+
+
+def test_of_requests_at_once_so_many_are_let_in_as_are_allowed_in_all_processes(services):
+    services[0].get("/items/limited")
+    client = next(addresses)
+    calls = [
+        lambda service=service: service.get("/items/limited", client) for service in services * 14
+    ]
+    answers = together(*calls)
+    assert sorted(status for status, _, _ in answers) == [200] * 20 + [429] * 8
+    for status, headers, _ in answers:
+        if status == 429:
+            assert 1 <= int(headers["Retry-After"]) <= 10
+    assert services[0].get("/items/limited", next(addresses))[0] == 200
+
+
+# ---- events --------------------------------------------------------------------------------------
+
+
+def test_what_is_published_in_one_process_is_streamed_by_all(services):
+    streams = [Stream(service, "news") for service in services * 2]
+    assert services[0].post("/events/news", {"text": "one\ntwo"}) == {"listeners": 4}
+    for stream in streams:
+        assert stream.lines(1) == ['data: {"text": "one\\ntwo"}']
+        stream.close()
+
+
+def test_streams_cant_take_all_connections_and_those_that_are_gone_give_theirs_back(service):
+    until(lambda: service.lent("streams") == 0, "there is none")
+    streams = [Stream(service, "crowd") for _ in range(8)]
+    assert service.lent("streams") == 8
+    status, headers, _ = service.get(
+        "/events/crowd"
+    )  # it waits for as long as the pool has it wait
+    assert status == 503
+    assert int(headers["Retry-After"]) >= 1
+    assert service.complaints().startswith("PoolTimeout of RedisPool 'streams of ")
+    assert service.get("/items/while-crowded")[0] == 200
+    for stream in streams:
+        stream.close()
+    until(lambda: service.lent("streams") == 0, "all have given theirs back")
+    Stream(service, "crowd").close()
+
+
+# ---- jobs ----------------------------------------------------------------------------------------
+
+
+def result(service, job):
+    return json.loads(service.get(f"/jobs/{job}")[2]).get("result")
+
+
+def test_a_job_is_done(service, redis):
+    job = service.post("/jobs", {"text": "to be or not"})["job"]
+    until(lambda: result(service, job) == "4 words", "it is done")
+    assert redis.lrange("jobs", 0, -1) == redis.lrange("jobs:taken", 0, -1) == []
+    assert not redis.exists(f"job:{job}:lease")
+    assert service.get("/jobs/none")[0] == 404
+
+
+def test_jobs_of_a_process_that_was_killed_are_done_by_the_next(start, empty_redis, tmp_path):
+    (tmp_path / "quick_lease.py").write_text(QUICK_LEASE)
+    service = start(app="quick_lease:app")
+    jobs = [service.post("/jobs", {"text": "word " * n})["job"] for n in range(6)]
+    until(lambda: empty_redis.llen("jobs:taken") == 2, "two are under way")
+    service.kill()
+    lost = empty_redis.llen("jobs:taken")
+    assert lost
+    assert lost + empty_redis.llen("jobs") + done(empty_redis, jobs) == 6
+    service = start(app="quick_lease:app")
+    for n, job in enumerate(jobs):
+        until(lambda job=job, n=n: result(service, job) == f"{n} words", "all are done")
+    service.stop()
+
+
+def done(redis, jobs):
+    return sum(redis.hget(f"job:{job}", "state") == "done" for job in jobs)
+
+
+def test_a_job_that_does_not_end_in_time_is_given_back_at_once(
+    empty_redis, empty_redis_url, monkeypatch
+):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from fastapi_service.jobs import Jobs  # noqa: PLC0415 - from where it is now
+
+    def queues():
+        return [empty_redis.lrange(name, 0, -1) for name in ("jobs", "jobs:taken")]
+
+    async def cut_off():
+        begun = asyncio.Event()
+
+        async def endless(_text):
+            begun.set()
+            await asyncio.Future()
+
+        async with RedisPool(empty_redis_url, decode_responses=True) as pool, asyncio.timeout(20):
+            jobs = Jobs(pool.client(), pool.client(), endless)
+            first, second = [await jobs.push(text) for text in ("a", "b")]
+            work = asyncio.create_task(jobs.work())
+            await begun.wait()
+            assert queues() == [[second], [first]]
+            work.cancel()
+            await asyncio.wait([work])
+            assert work.cancelled()
+            assert queues() == [[second, first], []]  # the right one is next
+
+    asyncio.run(cut_off())
+
+
+# ---- what it tells -------------------------------------------------------------------------------
+
+
+def test_pool_and_views_are_in_the_metrics_and_on_the_page(service):
+    metrics = service.get("/metrics")[2]
+    pools = json.loads(service.get("/debug/pool/snapshot.json")[2])["pools"]
+    assert [pool["kind"] for pool in pools] == ["RedisPool", "view", "view"]
+    for pool in pools:
+        assert f'pool="{pool["name"]}"' in metrics
+    assert "<title>" in service.get("/debug/pool/")[2]
+
+
+# ---- the end -------------------------------------------------------------------------------------
+
+
+def test_stopped_under_load_it_loses_nothing_and_leaves_nothing(start, empty_redis):
+    service = start()
+    streams = [Stream(service, "news") for _ in range(4)]
+    jobs = [service.post("/jobs", {"text": "word " * n})["job"] for n in range(12)]
+    with ThreadPoolExecutor(40) as threads:
+        items = [threads.submit(service.get, f"/items/{n}") for n in range(40)]
+        until(lambda: service.origin_requests() == 40, "all are under way")
+        service.stop()
+        for n, item in enumerate(items):
+            status, _, body = item.result()
+            assert (status, json.loads(body)["name"]) == (200, str(n))
+    for stream in streams:
+        assert stream.response.read().strip() in {b"", b":"}  # to its end, else it raises
+        stream.close()
+    until(lambda: not others(empty_redis), "no connection is left")
+    assert empty_redis.llen("jobs:taken") == 0
+    assert done(empty_redis, jobs) + empty_redis.llen("jobs") == 12
+
+    service = start()
+    for n, job in enumerate(jobs):
+        until(lambda job=job, n=n: result(service, job) == f"{n} words", "all are done")
+    service.stop()
+    assert empty_redis.llen("jobs") == empty_redis.llen("jobs:taken") == 0
