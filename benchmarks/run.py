@@ -62,11 +62,11 @@ def run(
         for case in scenario.cases(effort)
     )
     # As it is before there is anything to do.
-    made, measured, machine = datetime.now(UTC).isoformat(timespec="seconds"), commit(), _machine()
+    made, measured, where = datetime.now(UTC).isoformat(timespec="seconds"), commit(), machine()
     series: list[Series] = []
     missing: list[Absence] = []
     with redis_server() as url, _progress(console) as progress:
-        versions = _versions(url)
+        installed = versions(url)
         server.store(url)
         bar = progress.add_task("", total=rounds)
         for setting, wanted in plan:
@@ -90,7 +90,7 @@ def run(
                             series.append(series_of(told))
                         case _:
                             missing.append(absence_of(told))
-    return Run(command, made, measured, versions, machine, missing, series)
+    return Run(command, made, measured, installed, where, missing, series)
 
 
 def _installed(setting: Setting, console: Console) -> bool:
@@ -135,17 +135,19 @@ def _child(order: dict[str, Any]) -> Generator[tuple[str, dict[str, Any]]]:
             process.kill()  # which does nothing if it has ended
 
 
-def _versions(url: str) -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
+def versions(url: str, packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
+    """Say which are here: Python, those of these packages that are installed, and the server at this URL."""
+    found = {"python": platform.python_version()}
+    for package in packages:
         try:
-            versions[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return versions | {"redis-server": server.version(url)}
+    return found | {"redis-server": server.version(url)}
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
+    """Say what this is, and how busy it was in the last minute."""
     return {
         "system": platform.platform(),
         "processor": _processor(),

@@ -51,7 +51,10 @@ def create_app(  # noqa: C901 - so many paths does it have
 
     """
     redis = redis or pool.client()
-    views = [pool.view(limit=streams, name="streams"), pool.view(limit=workers, name="workers")]
+    views = [
+        pool.view(limit=streams, name="streams"),
+        pool.view(limit=max(workers, 1), name="workers"),
+    ]
     registry = CollectorRegistry()
     asked = Counter("origin_requests", "Items that the origin was asked for.", registry=registry)
     for each in (pool, *views):

@@ -1,0 +1,1 @@
+"""The example service under HTTP load, with one pool and another: `python -m benchmarks.http`."""
