@@ -296,6 +296,13 @@ def test_a_job_is_done(service, redis):
     assert service.get("/jobs/none")[0] == 404
 
 
+def test_workers_go_on_when_their_connections_were_cut(service, redis):
+    until(lambda: service.lent("workers") == 2, "they wait for jobs")
+    assert redis.client_kill_filter(_type="normal", skipme=True) > 2
+    job = service.post("/jobs", {"text": "still here"})["job"]
+    until(lambda: result(service, job) == "2 words", "it is done")
+
+
 def test_jobs_of_a_process_that_was_killed_are_done_by_the_next(start, empty_redis, tmp_path):
     (tmp_path / "quick_lease.py").write_text(QUICK_LEASE)
     service = start(app="quick_lease:app")

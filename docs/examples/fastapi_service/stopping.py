@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from redis.exceptions import RedisError
-
 logger = logging.getLogger(__name__)
 
 
@@ -40,10 +38,10 @@ def told_at_once(stopping: asyncio.Event) -> Iterator[None]:
 
 
 async def repeat(step: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
-    """Do this again and again until the service stops, whatever becomes of Redis meanwhile."""
+    """Do this again and again until the service stops, however often it fails."""
     while not stopping.is_set():
         try:
             await step()
-        except RedisError:
+        except Exception:
             logger.exception("it goes on in a second")
             await asyncio.sleep(1)
