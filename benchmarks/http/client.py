@@ -65,8 +65,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Give the status, once all of the answer is there."""
         self._said += data
-        head, end, body = self._said.partition(b"\r\n\r\n")
-        if not end or (length := _LENGTH.search(head)) is None or len(body) < int(length[1]):
+        head, _, body = self._said.partition(b"\r\n\r\n")
+        if (length := _LENGTH.search(head)) is None or len(body) < int(length[1]):
             return
         self._said = b""
         if self._answer is not None and not self._answer.done():

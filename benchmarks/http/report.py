@@ -6,7 +6,8 @@ from statistics import median
 from typing import TypeVar
 
 from benchmarks.markdown import table
-from benchmarks.words import amount, significant
+from benchmarks.results import Spread
+from benchmarks.words import amount, significant, times
 
 from .contenders import BLOCKING
 from .measurement import OVERLOAD, Results, Turn
@@ -46,14 +47,15 @@ def capacity(results: Results) -> str:
                     f"{place}, {clients} clients",
                     name,
                     _spread([turn.rate for turn in of_one], _whole),
-                    "" if name == BLOCKING.name else _spread(ratios, _times),
+                    "" if name == BLOCKING.name else _beside(ratios),
                     *_times_taken(of_one),
                     _share(of_one, lambda turn: turn.requests - turn.served),
                     *_busy(of_one),
                 ]
             )
-    head = ["", "", "served each second", f"beside {BLOCKING.name}", "p50", "p99", "errors"]
-    return table([*head, "server busy", "client busy"], rows)
+    head = ["", "", "served each second", f"beside {BLOCKING.name}", "p50", "p99"]
+    head += ["not served within 1 s", "server busy", "client busy"]
+    return table(head, rows)
 
 
 def overload(results: Results) -> str:
@@ -104,8 +106,8 @@ def _whole(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def _times(number: float) -> str:
-    return f"{significant(number)}x"
+def _beside(ratios: Sequence[float]) -> str:
+    return times(Spread(median(ratios), min(ratios), max(ratios))) if ratios else ""
 
 
 def _times_taken(turns: Sequence[Turn]) -> list[str]:
