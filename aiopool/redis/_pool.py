@@ -115,6 +115,7 @@ class RedisPool(ConnectionPool):
             max_connections = said.pop("max_connections", max_connections)
             connection_class = said.pop("connection_class", connection_class)
             timeout = said.pop("timeout", timeout)
+            retry = said.pop("retry", retry)  # which no URL can tell
             connection_kwargs |= said
         if queue_class is not None:
             msg = "queue_class means nothing: idle connections are always taken last in, first out"

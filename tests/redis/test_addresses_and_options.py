@@ -120,6 +120,7 @@ def test_max_connections_is_max_size_under_redis_pys_name():
         (None, {"ssl": True}, "no option 'ssl'; for TLS use a rediss:// URL"),
         ("redis://localhost?maxsize=10", {}, "did you mean 'max_size'"),
         ("redis://localhost?max_size=10", {}, "could stand in a URL: give it as a keyword"),
+        ("redis://localhost?retry=3", {}, "^retry must be .*, not '3' "),
         ("unix:///tmp/nowhere", {"socket_keepalive": True}, "no option 'socket_keepalive'"),
         ("redis://localhost", {"ssl_ca_certs": "file"}, "for TLS use a rediss:// URL"),
         ("redis://localhost", {"qwertz": 1}, "no option 'qwertz'$"),
