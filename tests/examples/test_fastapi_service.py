@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -16,13 +17,18 @@ import pytest
 from redis import Redis
 
 from aiopool import RedisPool
-from aiopool._cli._redis_server import free_port, redis_server
+from aiopool._cli._redis_server import redis_server
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
-# When uvicorn has stopped it sends the signal to itself, which by default ends the process on the spot. Here it
-# goes on to its end, where Python would warn of what was left open.
-UVICORN = "import signal, uvicorn; signal.signal(signal.SIGTERM, signal.SIG_IGN); uvicorn.main()"
+# On a socket that it has inherited. When uvicorn has stopped it sends the signal to itself, which by default ends
+# the process on the spot. Here it goes on to its end, where Python would warn of what was left open.
+SERVE = """
+import signal, socket, sys, uvicorn
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+config = uvicorn.Config(sys.argv[1], timeout_graceful_shutdown=10, log_level="warning")
+uvicorn.Server(config).run([socket.socket(fileno=int(sys.argv[2]))])
+"""
 QUICK_LEASE = """
 import os
 from aiopool import RedisPool
@@ -34,26 +40,23 @@ addresses = (f"10.0.{n // 250}.{n % 250}" for n in count())  # of clients, each 
 
 class Service:
     def __init__(self, redis_url, folder, app="fastapi_service:app"):
-        self.port = free_port()
-        self.errors = folder / f"stderr-{self.port}"
         path = [str(ROOT), str(EXAMPLES), str(folder)]
-        words = f"{app} --port {self.port} --timeout-graceful-shutdown 10 --log-level warning"
-        with self.errors.open("a") as errors:
-            self.process = subprocess.Popen(  # noqa: S603 - its own words
-                [sys.executable, "-W", "error", "-c", UVICORN, *words.split()],
-                env=os.environ | {"REDIS_URL": redis_url, "PYTHONPATH": os.pathsep.join(path)},
-                stderr=errors,
-            )
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+            self.port = listener.getsockname()[1]
+            self.errors = folder / f"stderr-{self.port}"
+            with self.errors.open("a") as errors:
+                self.process = subprocess.Popen(  # noqa: S603 - its own words
+                    [sys.executable, "-W", "error", "-c", SERVE, app, str(listener.fileno())],
+                    env=os.environ | {"REDIS_URL": redis_url, "PYTHONPATH": os.pathsep.join(path)},
+                    stderr=errors,
+                    pass_fds=[listener.fileno()],
+                )
 
     def wait_until_up(self):
-        until(self._answers, "the service answers")
-
-    def _answers(self):
-        assert self.process.poll() is None, self.errors.read_text()
         try:
-            return self.get("/metrics")[0] == 200
+            assert self.get("/metrics")[0] == 200
         except OSError:
-            return False
+            pytest.fail(self.complaints())
 
     def ask(self, method, path, body=None, client=None):
         """Give a response whose body is still to be read."""
