@@ -367,7 +367,23 @@ def test_pool_and_views_are_in_the_metrics_and_on_the_page(service):
     assert "<title>" in service.get("/debug/pool/")[2]
 
 
-# ---- the end -------------------------------------------------------------------------------------
+# ---- the beginning and the end --------------------------------------------------------------------
+
+
+def test_an_app_may_live_again_on_another_event_loop(empty_redis_url, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from fastapi_service import create_app  # noqa: PLC0415 - from where it is now
+
+    app = create_app(RedisPool(empty_redis_url, decode_responses=True))
+
+    async def live():
+        async with app.router.lifespan_context(app):
+            await asyncio.sleep(0.05)
+            return len(asyncio.all_tasks()) - 1
+
+    assert (
+        asyncio.run(live()) == asyncio.run(live()) == 4
+    )  # workers, caretaker, who ends the streams
 
 
 def test_stopped_under_load_it_loses_nothing_and_leaves_nothing(start, empty_redis):

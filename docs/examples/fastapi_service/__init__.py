@@ -46,7 +46,7 @@ def create_app(  # noqa: C901 - so many paths does it have
         redis: What sends short commands, if not `pool.client()`.
         allowed: How many items a client may ask for within ten seconds.
         streams: How many streams of events there may be at once.
-        workers: How many jobs are done at once.
+        workers: How many jobs are done at once; with 0 all are left to other processes.
         lease: Seconds after which a job that was taken is another's.
 
     """
@@ -69,14 +69,13 @@ def create_app(  # noqa: C901 - so many paths does it have
         await asyncio.sleep(0.2)  # hard work
         return f"{len(text.split())} words"
 
-    stopping = asyncio.Event()
     cache = Cache(redis, origin)
-    events = Events(views[0].client(), stopping)
+    events = Events(views[0].client())
     jobs = Jobs(redis, views[1].client(), count_words, lease)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        stopping.clear()
+        stopping = events.stopping = asyncio.Event()  # of this event loop; tests may have several
         steps = [*[jobs.work] * workers, jobs.put_back_the_lost]
         async with starlette.lifespan(pool)(app):
             with told_at_once(stopping):

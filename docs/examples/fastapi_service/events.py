@@ -14,9 +14,9 @@ PATIENCE = 5.0  # seconds that a subscription may take
 class Events:
     """Streams of what is published, each of which has a connection for as long as it lasts."""
 
-    def __init__(self, redis: Redis, stopping: asyncio.Event) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis  # of a view, so that streams can't take all connections
-        self._stopping = stopping
+        self.stopping = asyncio.Event()
         self._open: set[PubSub] = set()
 
     async def subscribed(self, channel: str) -> AsyncIterator[PubSub]:
@@ -29,7 +29,7 @@ class Events:
         async with self._redis.pubsub() as pubsub:
             await pubsub.subscribe(channel)
             await pubsub.get_message(timeout=PATIENCE)  # which says that it is done
-            if self._stopping.is_set():
+            if self.stopping.is_set():
                 raise HTTPException(503, "stopping")
             self._open.add(pubsub)
             try:
@@ -47,6 +47,6 @@ class Events:
 
     async def end(self) -> None:
         """End all streams once the service stops; the server would wait for them."""
-        await self._stopping.wait()
+        await self.stopping.wait()
         ends = [pubsub.unsubscribe() for pubsub in self._open]
         await asyncio.gather(*ends, return_exceptions=True)
