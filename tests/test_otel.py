@@ -16,6 +16,7 @@ import pytest
 from clock import turns
 from fakes import Conn, FakeConnector, fails, goes, never, slow
 from opentelemetry import trace
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.semconv._incubating.metrics import db_metrics
 from readings import POOL_NAME, Metrics, Spans
 
@@ -563,7 +564,7 @@ async def test_who_gets_a_connection_at_once_gets_no_span(make_pool, monkeypatch
     view = pool.keeps = pool.view(limit=1, name="view")
     await pool.warm(1)
     for lender in (pool, view):
-        instrument(lender, tracer_provider=provider)
+        instrument(lender, NoOpMeterProvider(), provider)
     # As if everything took its time.
     monkeypatch.setattr(pool._places, "time", lambda: next(clock))
     for lender in (pool, view) * 3:
@@ -575,7 +576,7 @@ async def test_who_gets_a_connection_at_once_gets_no_span(make_pool, monkeypatch
 async def test_a_wait_is_a_span_of_the_callers(make_pool, spans, monkeypatch):
     pool, _ = make_pool(name="cache", max_size=1)
     await pool.warm(1)
-    instrument(pool, tracer_provider=spans.provider)
+    instrument(pool, NoOpMeterProvider(), spans.provider)
     loop = asyncio.get_running_loop()
     monkeypatch.setattr("aiopool.integrations.otel.time_ns", lambda: round(loop.time() * 1e9))
     tracer = trace.get_tracer("test", tracer_provider=spans.provider)
@@ -607,7 +608,7 @@ async def test_a_wait_is_a_span_of_the_callers(make_pool, spans, monkeypatch):
 
 async def test_a_wait_in_vain_is_a_span_with_its_error(make_pool, spans):
     pool, connector = make_pool(name="cache", max_size=1)
-    instrument(pool, tracer_provider=spans.provider)
+    instrument(pool, NoOpMeterProvider(), spans.provider)
     connector.opens.usual = fails(EOFError("s3cret"))
     with (
         trace.get_tracer("test", tracer_provider=spans.provider).start_as_current_span("request"),
@@ -672,7 +673,7 @@ async def test_who_gives_up_waiting_leaves_no_span_behind(make_pool, spans):
     """Nor is a later acquire of the same task, which finds a connection at once, taken for a wait."""
     pool, _ = make_pool(name="cache", max_size=1)
     await pool.warm(1)
-    instrument(pool, tracer_provider=spans.provider)
+    instrument(pool, NoOpMeterProvider(), spans.provider)
     conn = await pool.acquire()
 
     async def try_twice() -> None:
