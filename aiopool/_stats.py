@@ -14,15 +14,23 @@ from ._idle import Entry, Named, Stack
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A picture of a pool. Gauges are counted from its state, totals since the pool was made."""
+    """A picture of a pool. Gauges are counted from its state, totals since the pool was made.
+
+    All durations are seconds.
+    """
 
     max_size: int
+    """The most connections that may exist."""
     min_size: int
+    """So many are kept open, once the pool is in use."""
     size: int
-    """Connections that exist: `idle + lent + opening + checking`."""
+    """Connections that exist, which is `idle + lent + opening + checking`."""
     idle: int
+    """Open connections that nobody uses."""
     lent: int
+    """Connections that somebody has."""
     opening: int
+    """Connections that are being opened."""
     checking: int
     """Long-idle connections whose health is being checked."""
     waiting: int
@@ -35,12 +43,14 @@ class Stats:
     rejected: int
     """`acquire()` calls that ended in `TooManyWaiters`."""
     opened: int
+    """Connections that were opened."""
     open_failed: int
+    """Openings that failed."""
     closed: Mapping[str, int]
-    """Connections closed, by reason: `max_idle`, `max_lifetime`, `lost` (ended by the peer, or idle when
-    others of its age were), `unusable` (ended on this side), `dirty` (Redis: given back with replies
+    """Connections closed, by reason, which is `max_idle`, `max_lifetime`, `lost` (ended by the peer, or idle when
+    others of its age were), `unusable` (ended on this side), `dirty` (with Redis, given back with replies
     unread or its state changed), `check_failed`, `drained`, `resized`, `reclaimed` (from
-    a task that has ended), `pool_closed`."""
+    a task that has ended) or `pool_closed`."""
     wait_seconds: float
     """Time that `acquire()` calls spent in the line, whatever became of them."""
     use_seconds: float
@@ -48,7 +58,7 @@ class Stats:
     open_seconds: float
     """Time that successful openings took."""
     blocked_seconds: float
-    """Time that the event loop was blocked while callers were in line, in stretches of 1/64 s or more: by
+    """Time that the event loop was blocked while callers were in line, in stretches of 1/64 s or more, by
     code that computes, or waits without `await`."""
 
     def __str__(self) -> str:
@@ -84,6 +94,7 @@ class Holder:
     """One lent connection: who has it, since when, and where it was acquired."""
 
     conn: object
+    """The connection."""
     task: str
     """Name of the task that acquired it."""
     since: float

@@ -62,7 +62,7 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
 ) -> Callable[[], None]:
-    """Report on a pool, or on those of all nodes of a cluster, from now on; the result ends that.
+    """Report on a pool, or on those of all nodes of a cluster, from now on.
 
     A pool that is dropped is reported on no more. Two pools of one name get different ones here: the
     second is called `name-2`.
@@ -76,6 +76,9 @@ def instrument(
             `RedisCluster`. It may be in use already; what happened before is not in the histograms.
         meter_provider: Where the metrics go; the global one by default, also if that is set later.
         tracer_provider: Likewise, for the spans.
+
+    Returns:
+        What ends that.
 
     Raises:
         TypeError: It is none of these.

@@ -179,7 +179,13 @@ class RedisPool(ConnectionPool):
 
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> Self:
-        """Make a pool from a URL, as redis-py calls it."""
+        """Make a pool from a URL, as redis-py calls it.
+
+        Args:
+            url: As for `RedisPool(url)`.
+            kwargs: The keywords of `RedisPool`.
+
+        """
         return cls(url, **kwargs)
 
     # ---- lending: plain functions, since a coroutine round a coroutine would double its cost ----
@@ -189,8 +195,14 @@ class RedisPool(ConnectionPool):
     ) -> "CoroutineType[Any, Any, AbstractConnection]":
         """Lend a connection, connected and ready; see `Pool.acquire`.
 
+        Args:
+            timeout: Seconds for this call in all; None waits for ever. Left out, it is the pool's
+                `timeout`.
+
         Raises:
             PoolTimeout: None came free in time; also a `redis.exceptions.MaxConnectionsError`.
+            PoolDeadlock: None can: all are lent to tasks that wait for one themselves, this one included.
+                It is a `PoolTimeout`.
             TooManyWaiters: `max_waiting` callers wait already or, with `shed`, too many to be served in
                 time; also a `MaxConnectionsError`.
             PoolClosed: The pool was closed; also a `redis.exceptions.ConnectionError`.
@@ -218,7 +230,12 @@ class RedisPool(ConnectionPool):
     def connection(
         self, *, timeout: float | EllipsisType | None = ...
     ) -> Lending[AbstractConnection]:
-        """Lend a connection for the length of an `async with` block."""
+        """Lend a connection for the length of an `async with` block.
+
+        Args:
+            timeout: As for `acquire()`, as is what is raised.
+
+        """
         return self._core.connection(timeout=timeout)
 
     def client(self, **kwargs: Any) -> Redis:
@@ -395,7 +412,12 @@ class RedisPool(ConnectionPool):
         self.drain()
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
-        """Retire every connection; lent ones are disconnected at once, under their holders."""
+        """Retire every connection; lent ones are disconnected at once, under their holders.
+
+        Args:
+            inuse_connections: redis-py's: whether lent ones are, or are closed on their return.
+
+        """
         self.drain()
         lent = self._core.lent_connections() if inuse_connections else []
         results = await gather(

@@ -153,7 +153,13 @@ class RedisCluster(_RedisCluster):
 
     @classmethod
     def from_url(cls, url: str, **kwargs: Any) -> Self:
-        """Make a client from a URL, with options in its query, which override the keywords."""
+        """Make a client from a URL.
+
+        Args:
+            url: With options in its query, which override the keywords.
+            kwargs: The keywords of `RedisCluster`.
+
+        """
         kwargs |= from_url(url)
         if kwargs.pop("connection_class", None) is SSLConnection:
             kwargs["ssl"] = True
@@ -312,7 +318,8 @@ class RedisCluster(_RedisCluster):
         As with redis-py's, a client that is used afterwards opens connections again.
 
         Args:
-            timeout: For how many seconds lent connections may still come back. None waits for ever.
+            timeout: For how many seconds lent connections may still come back. None waits for ever, 0 not
+                at all.
 
         Raises:
             WrongLoop: The pools are in use on another event loop.
