@@ -222,6 +222,12 @@ def test_without_fakeredis_it_says_what_to_do(run, monkeypatch):
 
 # ---- leaks -------------------------------------------------------------------------------------------
 
+# So that loops for more than one test live on when the first has ended.
+NEXT = """
+async def test_next():
+    pass
+"""
+
 LEAKS = {
     "in a pool at module level": """
 pool = Pool(FakeConnector(), name="mine")
@@ -264,6 +270,18 @@ async def test_it(no_leaked_connections):
 async def hand_on(pool):
     await take(pool)
 """,
+    "in a task that has ended": """
+tasks = []
+
+async def test_it(no_leaked_connections):
+    pool = Pool(FakeConnector(), name="mine")
+    tasks.append(asyncio.create_task(hand_on(pool)))
+    await tasks[0]
+    await pool.aclose(timeout=0)
+
+async def hand_on(pool):
+    await take(pool)
+""",
     "through a view": """
 async def test_it(no_leaked_connections):
     async with Pool(FakeConnector(), name="mine") as pool:
@@ -279,6 +297,21 @@ def test_it(no_leaked_connections):
 async def hand_on(pool):
     await take(pool)
 """,
+    "in a task whose loop was closed": """
+tasks = []
+
+def test_it(no_leaked_connections):
+    pool = Pool(FakeConnector(), name="mine")
+    loop = asyncio.new_event_loop()
+    tasks.append(loop.create_task(hand_on(pool)))
+    loop.run_until_complete(until(lambda: pool.stats().lent))
+    loop.close()
+    asyncio.run(pool.aclose())
+
+async def hand_on(pool):
+    await take(pool)
+    await asyncio.sleep(60)
+""",
     "in a test that fails": """
 async def test_it(no_leaked_connections):
     pool = Pool(FakeConnector(), name="mine")
@@ -292,7 +325,7 @@ async def test_it(no_leaked_connections):
 @pytest.mark.parametrize("mode", ["auto", "on the session's loop", "anyio, on the module's loop"])
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_test_that_leaks_a_connection_does_not_pass(run, mode, leak):
-    outcomes, said = run(LEAKS[leak], mode=mode)
+    outcomes, said = run(LEAKS[leak] + NEXT, mode=mode)
     assert outcomes.get("errors") == 1, said
     assert outcomes.get("failed", 0) == (leak == "in a test that fails")
     assert "a connection was not given back:\n  pool 'mine' lent it to task " in said
@@ -315,7 +348,8 @@ async def test_it(no_leaked_connections):
 async def pool():
     pool = Pool(FakeConnector(), max_size=1)
     yield pool
-    await pool.release(taken.pop())
+    while taken:
+        await pool.release(taken.pop())
     await pool.aclose()
 
 taken = []
@@ -370,8 +404,8 @@ async def test_it(redis_pool, no_leaked_connections):
 @pytest.mark.parametrize("mode", ["auto", "on the session's loop", "anyio, on the module's loop"])
 @pytest.mark.parametrize("case", NO_LEAKS)
 def test_what_is_given_back_or_still_at_work_is_no_leak(run, mode, case):
-    outcomes, said = run(NO_LEAKS[case], mode=mode)
-    assert outcomes == {"passed": 1}, said
+    outcomes, said = run(NO_LEAKS[case] + NEXT, mode=mode)
+    assert outcomes == {"passed": 2}, said
 
 
 ALL_LEAK = """
