@@ -39,12 +39,19 @@ def anyio_backend():
     return "asyncio"
 """
 
+# anyio's loop lives as long as an async fixture does, and with it the task in which all tests run.
+KEEP_THE_LOOP = """
+@pytest.fixture(scope="module", autouse=True)
+async def keep_the_loop(anyio_backend):
+    yield
+"""
+
 MODES = {
     "strict": "pytestmark = pytest.mark.asyncio",
     "auto": "",
     "on the session's loop": "",
     "anyio": ANYIO.format(scope="function"),
-    "anyio, on the module's loop": ANYIO.format(scope="module"),
+    "anyio, on the module's loop": ANYIO.format(scope="module") + KEEP_THE_LOOP,
 }
 
 
