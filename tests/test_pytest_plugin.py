@@ -469,4 +469,14 @@ def test_after():
     assert outcomes == {"passed": 2}, said
 
 
-# ---- what it costs who does not use it ---------------------------------------------------------------
+def test_a_suite_with_such_an_option_of_its_own_can_do_without(pytester):
+    pytester.makeconftest("""
+def pytest_addoption(parser):
+    parser.addoption("--redis-url")
+""")
+    pytester.makepyfile(
+        "def test_it(pytestconfig): assert pytestconfig.getoption('redis_url') == 'its'"
+    )
+    others = ["-p", "no:hypothesispytest", "-p", "no:asyncio", "-p", "no:cacheprovider"]
+    done = pytester.runpytest_subprocess("-p", "no:aiopool", "--redis-url=its", *others)
+    assert done.parseoutcomes() == {"passed": 1}, done.stdout.str()
