@@ -30,6 +30,7 @@ nitpicky = False  # annotations name much of redis-py's and asyncio's, which is 
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 
+autoclass_content = "both"  # what the arguments of a class mean is said in its __init__
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -469,14 +469,20 @@ def test_after():
     assert outcomes == {"passed": 2}, said
 
 
-def test_a_suite_with_such_an_option_of_its_own_can_do_without(pytester):
-    pytester.makeconftest("""
+@pytest.mark.parametrize("where", ["conftest.py", "its_plugin.py"])
+def test_a_suite_keeps_an_option_of_the_same_name(pytester, where):
+    (pytester.path / where).write_text("""
 def pytest_addoption(parser):
     parser.addoption("--redis-url")
 """)
-    pytester.makepyfile(
-        "def test_it(pytestconfig): assert pytestconfig.getoption('redis_url') == 'its'"
-    )
+    pytester.makepyfile("""
+def test_it(pytestconfig):
+    assert pytestconfig.getoption("redis_url") == "its"
+    assert pytestconfig.getoption("aiopool_redis_url") == "ours"
+""")
     others = ["-p", "no:hypothesispytest", "-p", "no:asyncio", "-p", "no:cacheprovider"]
-    done = pytester.runpytest_subprocess("-p", "no:aiopool", "--redis-url=its", *others)
+    others += ["-p", "its_plugin"] if where == "its_plugin.py" else []
+    urls = ["--redis-url=its", "--aiopool-redis-url=ours"]
+    pytester.syspathinsert()
+    done = pytester.runpytest_subprocess("-W", "error", *urls, *others)
     assert done.parseoutcomes() == {"passed": 1}, done.stdout.str()

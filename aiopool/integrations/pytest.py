@@ -18,12 +18,19 @@ from aiopool import RedisPool
 from ._watch import Watch
 
 _OPTION = "--redis-url"
+_DEST = "aiopool_redis_url"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take the server's address."""
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, None, None]:
+    """Take the server's address, after all others have taken what they want: a suite may have this option itself."""
+    yield
+    _, unknown = parser.parse_known_and_unknown_args([f"{_OPTION}=redis://"])
+    names = [_OPTION] if unknown else []
     parser.getgroup("aiopool").addoption(
-        _OPTION,
+        *names,
+        "--aiopool-redis-url",
+        dest=_DEST,
         metavar="URL",
         help="the Redis server of the fixture redis_pool, with the number of a database that is empty, and is "
         "emptied before each test (default: fakeredis, in this process). With pytest-xdist, process N takes "
@@ -84,7 +91,7 @@ def _close(pool: RedisPool) -> None:
 @pytest.fixture(scope="session")
 def _aiopool_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Give what empties the database of the tests of this process and tells its URL."""
-    given: str | None = request.config.getoption(_OPTION)
+    given: str | None = request.config.getoption(_DEST)
     if given is None:
         yield from _fake()
         return
