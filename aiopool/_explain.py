@@ -43,7 +43,7 @@ def explained(  # noqa: PLR0913 - all that there is to say
         if ended := sum((task := task_of(entry)) is not None and task.done() for entry in entries):
             parts.append(f"; {ended} lent to tasks that have ended")
     parts.append(")")
-    if blocked:
+    if round(blocked, 1):
         parts.append(
             f"; for {blocked:.1f} s of that the event loop was blocked, so nobody could release"
         )

@@ -145,6 +145,7 @@ class Accountable(AbstractConnection):
         self.ledger = Ledger()
         if self._connect_callbacks:  # they subscribe
             self.ledger.stain()
+            self.ledger.listens = True
         if self._writer is not None:
             self._look = _lookout(_fileno(self._writer))
 

@@ -29,6 +29,7 @@ HIGH_WATER = 65536
 # last reply, the connection is closed.
 _A_LANES = Ledger()
 _A_LANES.stain()
+_A_LANES.listens = True
 
 Reply = asyncio.Future[Any]
 

@@ -4,25 +4,11 @@ from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 
+# Commands after which the server talks unasked, and who has sent them listens for as long as that goes on.
+_LISTENING = frozenset(["MONITOR", "PSUBSCRIBE", "PSYNC", "SSUBSCRIBE", "SUBSCRIBE", "SYNC"])
 # Commands after which the session is not what the handshake made it, and no command undoes that for
 # certain: other subscriptions, user, protocol or database, a stream instead of replies.
-_STAINS = frozenset(
-    [
-        "ASKING",
-        "AUTH",
-        "HELLO",
-        "MONITOR",
-        "PSUBSCRIBE",
-        "PSYNC",
-        "QUIT",
-        "READONLY",
-        "READWRITE",
-        "RESET",
-        "SSUBSCRIBE",
-        "SUBSCRIBE",
-        "SYNC",
-    ]
-)
+_STAINS = _LISTENING | {"ASKING", "AUTH", "HELLO", "QUIT", "READONLY", "READWRITE", "RESET"}
 _STAINS_OF_TWO_WORDS = frozenset(
     [
         ("CLIENT", "CAPA"),
@@ -65,23 +51,19 @@ class Ledger:
     that is no error; as replies come in order, the account is right whenever nothing is owed.
     """
 
-    __slots__ = ("_in_multi", "_owed", "_stained", "_watching")
+    __slots__ = ("_in_multi", "_owed", "_stained", "_watching", "listens")
 
     def __init__(self) -> None:
         self._owed: deque[Words | None] = deque()  # commands sent, whose replies were not read yet
         self._in_multi = False
         self._watching = False
         self._stained = False
+        self.listens = False  # so whoever has it keeps it, on purpose
 
     @property
     def clean(self) -> bool:
         """Whether the next user gets what a new connection would give."""
         return not (self._owed or self._stained or self._in_multi or self._watching)
-
-    @property
-    def stained(self) -> bool:
-        """Whether the session is one that can't be undone: of a subscriber, say."""
-        return self._stained
 
     def stain(self) -> None:
         """Something happened that can't be accounted for."""
@@ -97,6 +79,7 @@ class Ledger:
                 or (name, rest[0].upper() if rest else "") in _STAINS_OF_TWO_WORDS
                 or (name == "SELECT" and rest != [str(db)])
             )
+            self.listens |= name in _LISTENING
 
     def answered(self, *, well: bool) -> None:
         """Note a reply, `well` unless it was an error. One that nobody waited for is a bad sign."""

@@ -54,7 +54,7 @@ class RedisPolicy(Policy[Accountable]):
 
     def is_kept(self, conn: Accountable, /) -> bool:
         """Who subscribes, or monitors, needs a connection for as long as that goes on."""
-        return conn.ledger.stained
+        return conn.ledger.listens
 
     def name_error(self, error: Exception) -> str:
         """In full also if it is redis-py's word for a network error."""

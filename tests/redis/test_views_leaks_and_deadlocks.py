@@ -2,11 +2,12 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MaxConnectionsError
+from redis.exceptions import MaxConnectionsError, ResponseError
 from servers import STRICT, Server, eventually
 
 from aiopool import Listener, PoolDeadlock, PoolTimeout, RedisPool
@@ -211,6 +212,48 @@ async def test_a_subscriber_is_no_leak(server: Server):
         await pool.client().publish("news", "hello")
         assert (await pubsub.get_message(timeout=5))["data"] == b"hello"
         await pubsub.aclose()
+
+
+KEPT = []  # what no task reaches
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_a_subscriber_whose_task_has_ended_is_no_leak_also_if_it_had_to_subscribe_anew(
+    server: Server, anew
+):
+    async with RedisPool(server.url, max_size=1, leak_after=60, reclaim=True) as pool:
+
+        async def begin():
+            pubsub = pool.client().pubsub()
+            KEPT.append(pubsub)
+            await pubsub.subscribe("news")
+            assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
+            if anew:
+                server.run("CLIENT", "KILL", "TYPE", "pubsub")
+                assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
+
+        await asyncio.create_task(begin())
+        await asyncio.sleep(0.05)
+        assert (pool.stats().lent, pool.stats().closed) == (1, {})
+        await KEPT.pop().aclose()
+
+
+@pytest.mark.parametrize("command", ["SELECT 3", "READONLY", "HELLO 3", "CLIENT NO-EVICT ON"])
+async def test_a_session_that_was_changed_and_left_behind_is_a_leak_like_any(
+    server: Server, command
+):
+    async with RedisPool(server.url, max_size=1, leak_after=60, reclaim=True, **STRICT) as pool:
+        client = pool.client()
+
+        async def change():
+            conn = await pool.acquire()  # and nobody gives it back
+            await conn.send_command(*command.split())
+            with suppress(ResponseError):  # a server without a cluster knows no READONLY
+                await conn.read_response()
+
+        await asyncio.create_task(change())
+        await eventually(lambda: pool.stats().closed == {"reclaimed": 1}, "it is reclaimed")
+        assert await client.ping()
 
 
 async def hold(pool, seconds):
