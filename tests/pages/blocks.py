@@ -1,5 +1,6 @@
 """The code blocks of a page of the documentation, in their order."""
 
+import re
 from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
@@ -28,7 +29,12 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """Find all that there are; `text`, those without a language, and Sphinx's directives are not code."""
+    """Find all that there are; `text` and Sphinx's directives are not code.
+
+    Raises:
+        ValueError: It can't be told what something is.
+
+    """
     found = []
     background = False
     for token in MarkdownIt().parse(page):
@@ -39,9 +45,17 @@ def blocks(page: str) -> list[Block]:
             if text.startswith(HIDDEN):
                 code = text.removeprefix(HIDDEN).strip().removesuffix("-->")
                 found.append(Block("python", code, first_line + 1))
+            elif background is False and re.match(
+                r"<!--\s*(python|background)", text, re.IGNORECASE
+            ):
+                raise ValueError(text)
         elif token.type == "fence":
-            language = token.info.split(maxsplit=1)[0] if token.info.strip() else "text"
+            language = (token.info.split() or [""])[0]
+            if not language or "code" in language:
+                raise ValueError(text)
             if language != "text" and not language.startswith("{"):
                 found.append(Block(language, text, first_line + 1, background))
             background = False
+        elif token.type == "code_block":  # by its indentation
+            raise ValueError(text)
     return found

@@ -38,7 +38,8 @@ class Page:
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.loop = asyncio.Runner()
         self.servers: list[subprocess.Popen[bytes]] = []
-        self.files: set[str] = set()
+        self.files: dict[str, str] = {}
+        self.unused: set[str] = set()
 
     def follow(self, found: list[Block]) -> None:
         ways: dict[str, Callable[[Block], object]] = {
@@ -55,14 +56,15 @@ class Page:
                     sys.stderr.write(f"--- {self.name}:{block.line} ({block.language})\n")
                     if block.file is not None:
                         Path(block.file).write_text(block.code)
-                        self.files.add(block.file)
+                        self.files[block.file] = block.code
+                        self.unused.add(block.file)
                     else:
                         ways[block.language](block)
             finally:
                 self.names.clear()
                 for server in reversed(self.servers):
                     stop(server)
-        assert not self.files, f"nothing on the page uses {self.files}"
+        assert not self.unused, f"nothing on the page uses {self.unused}"
 
     def python(self, block: Block) -> None:
         # So that a traceback shows the page's own lines.
@@ -85,10 +87,17 @@ class Page:
 
         exposed = set(re.findall(r"aiopool_\w+", generate_latest().decode()))
         asked_for = set(re.findall(r"aiopool_\w+", re.sub("#.*", "", block.code)))
+        assert asked_for, block.code
         assert asked_for <= exposed, asked_for - exposed
 
+    def used_by(self, code: str) -> None:
+        """Note which files this names, and which those name."""
+        for name in [name for name in self.unused if re.search(rf"\b{Path(name).stem}\b", code)]:
+            self.unused.discard(name)
+            self.used_by(self.files[name])
+
     def shell(self, block: Block) -> None:
-        self.files -= {name for name in self.files if Path(name).stem in block.code}
+        self.used_by(block.code)
         command = ["bash", "-euo", "pipefail", "-c", block.code]
         if not block.background:
             subprocess.run(command, check=True)  # noqa: S603 - the page's code
@@ -116,6 +125,7 @@ def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
 
 def stop(server: "subprocess.Popen[bytes]") -> None:
     """End a server as a service manager does, with all that it has started."""
+    assert server.poll() is None, "a server of the page has ended before"
     os.killpg(server.pid, signal.SIGTERM)
     status = server.wait(STARTED_WITHIN)
     assert status in {0, -signal.SIGTERM, 128 + signal.SIGTERM}, f"it ended with status {status}"
