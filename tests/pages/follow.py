@@ -19,7 +19,9 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from inspect import CO_COROUTINE
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ class Page:
         self.servers: list[subprocess.Popen[bytes]] = []
         self.files: dict[str, str] = {}
         self.unused: set[str] = set()
+        self.said = ""  # by the last piece of code
 
     def follow(self, found: list[Block]) -> None:
         ways: dict[str, Callable[[Block], object]] = {
@@ -60,6 +63,7 @@ class Page:
                         self.unused.add(block.file)
                     else:
                         ways[block.language](block)
+                        compare(block.says or "", self.said)
             finally:
                 self.names.clear()
                 for server in reversed(self.servers):
@@ -76,10 +80,12 @@ class Page:
             self.name,
         )
         compiled = compile(source, self.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        if compiled.co_flags & CO_COROUTINE:
-            self.loop.run(eval(compiled, self.names))  # noqa: S307 - the page's code
-        else:
-            exec(compiled, self.names)  # noqa: S102 - likewise
+        with redirect_stdout(StringIO()) as out:
+            if compiled.co_flags & CO_COROUTINE:
+                self.loop.run(eval(compiled, self.names))  # noqa: S307 - the page's code
+            else:
+                exec(compiled, self.names)  # noqa: S102 - likewise
+        self.said = out.getvalue()
 
     def queries(self, block: Block) -> None:
         """Look for all that they ask for in what is exposed at that point of the page."""
@@ -100,13 +106,28 @@ class Page:
         self.used_by(block.code)
         command = ["bash", "-euo", "pipefail", "-c", block.code]
         if not block.background:
-            subprocess.run(command, check=True)  # noqa: S603 - the page's code
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - the page's code
+            self.said = done.stdout
+            sys.stdout.write(done.stdout)
+            done.check_returncode()
             return
         server = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - likewise
         self.servers.append(server)
         for address in self.addresses:
             if address.split(":")[1] in block.code:
                 wait_for(address, server)
+
+
+def compare(page: str, said: str) -> None:
+    """Look for each line of the page, in this order; numbers, folders and space may differ."""
+    rest = iter(plain(said))
+    for line in plain(page):
+        assert line in rest, f"the page has {line!r}, but it said:\n{said}"
+
+
+def plain(text: str) -> list[str]:
+    masked = re.sub(r"\d[\d.,:]*", "#", re.sub(r"/\S*/", "/", text))
+    return [" ".join(line.split()) for line in masked.splitlines() if line.strip()]
 
 
 def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
