@@ -3,12 +3,13 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
@@ -34,6 +35,15 @@ import os
 from aiopool import RedisPool
 from fastapi_service import create_app
 app = create_app(RedisPool(os.environ["REDIS_URL"], decode_responses=True), lease=1.0)
+"""
+DEADLINE = 1.5
+SHORT_DEADLINE = f"""
+import os
+import fastapi_service
+from aiopool import RedisPool
+fastapi_service.DEADLINE = {DEADLINE}
+pool = RedisPool(os.environ["REDIS_URL"], timeout=1.0, decode_responses=True)
+app = fastapi_service.create_app(pool, workers=0)
 """
 addresses = (f"10.0.{n // 250}.{n % 250}" for n in count())  # of clients, each with its own limit
 
@@ -353,6 +363,60 @@ def test_a_job_that_does_not_end_in_time_is_given_back_at_once(
             assert queues() == [[second, first], []]  # the right one is next
 
     asyncio.run(cut_off())
+
+
+# ---- Redis hangs, or is down ---------------------------------------------------------------------
+
+
+@contextmanager
+def frozen(redis):
+    """Have a server hang: its connections stay, new ones come about, and nobody is answered."""
+    process = redis.info("server")["process_id"]
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
+def test_while_redis_hangs_all_are_told_503_within_the_deadline_and_then_it_goes_on(
+    start, empty_redis, tmp_path
+):
+    (tmp_path / "short_deadline.py").write_text(SHORT_DEADLINE)
+    service = start(app="short_deadline:app")
+    paths = ["/items/tea", "/jobs/none", "/events/news"]
+    stream = Stream(service, "news")
+    assert [service.get(path)[0] for path in paths[:2]] == [200, 404]
+    with frozen(empty_redis):
+        begun = time.monotonic()
+        for _ in range(2):  # on connections that there are; and then there are none
+            answers = together(*[lambda path=path: service.get(path) for path in paths])
+            assert [status for status, _, _ in answers] == [503] * 3
+            assert all(int(headers["Retry-After"]) >= 1 for _, headers, _ in answers)
+        assert time.monotonic() - begun < 2 * DEADLINE + 2
+        assert service.get("/metrics")[0] == 200
+    assert f": no answer within {DEADLINE} s" in service.complaints()
+    until(lambda: service.get("/items/tea")[0] == 200, "it is answered again")
+    assert service.get("/jobs/none")[0] == 404
+    # The deadline has spared the stream, whose answer had begun.
+    assert service.post("/events/news", {"text": "back"}) == {"listeners": 1}
+    while stream.lines(1) != ['data: {"text": "back"}']:
+        pass
+    stream.close()
+    service.complaints()
+    service.stop()
+
+
+def test_of_a_redis_that_is_down_clients_are_told_503(start, empty_redis):
+    service = start()
+    assert service.get("/items/tea")[0] == 200
+    empty_redis.shutdown(nosave=True)
+
+    def redis_py_has_told():
+        assert service.get("/jobs/none")[0] == 503
+        return "/jobs/none: Error" in service.complaints()
+
+    until(redis_py_has_told, "the retries are over")
 
 
 # ---- what it tells -------------------------------------------------------------------------------

@@ -25,9 +25,11 @@ from .cache import Cache
 from .events import Events
 from .jobs import LEASE, Jobs
 from .limiter import Limiter
+from .outage import Deadline, handlers
 from .stopping import repeat, told_at_once
 
 GRACE = 5.0  # seconds that jobs may still take when the service ends
+DEADLINE = 5.0  # seconds within which an answer has to begin
 
 
 def create_app(  # noqa: C901 - so many paths does it have
@@ -88,7 +90,8 @@ def create_app(  # noqa: C901 - so many paths does it have
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    app = FastAPI(lifespan=lifespan, exception_handlers=starlette.exception_handlers)
+    app = FastAPI(lifespan=lifespan, exception_handlers=handlers)
+    app.add_middleware(Deadline, seconds=DEADLINE)
 
     @app.get("/items/{name}", dependencies=[Depends(Limiter(redis, allowed))])
     async def item(name: str) -> Response:
@@ -126,6 +129,8 @@ app = create_app(
         os.environ.get("REDIS_URL", "redis://localhost:6379"),
         max_size=20,
         timeout=1.0,
+        socket_timeout=2.0,  # more than workers wait for a job
+        socket_connect_timeout=0.5,
         decode_responses=True,
     )
 )
