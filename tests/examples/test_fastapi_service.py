@@ -414,7 +414,7 @@ def test_of_a_redis_that_is_down_clients_are_told_503(start, empty_redis):
 
     def redis_py_has_told():
         assert service.get("/jobs/none")[0] == 503
-        return "/jobs/none: Error" in service.complaints()
+        return "/jobs/none: ConnectionError: " in service.complaints()
 
     until(redis_py_has_told, "the retries are over")
 

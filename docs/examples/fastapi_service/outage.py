@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 async def down(request: Request, error: Exception) -> Response:
     """Answer 503 for an error of redis-py's; the pool logs its own, but not these."""
-    logger.warning("%s: %s", request.url.path, error)
+    logger.warning("%s: %s: %s", request.url.path, type(error).__name__, error)
     return await unavailable(request, error)
 
 
