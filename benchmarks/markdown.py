@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from .contenders import BARE, CLIENT, CORE, MEASURE, OURS, RIVALS
+from .contenders import BARE, BEHIND_REDIS, CLIENT, CORE, MEASURE, OURS, PIPELINED, RIVALS
 from .results import Run, Series, Setting, ratio
 from .words import amount, count, significant, times
 
@@ -18,13 +18,13 @@ _MAIN: Mapping[str, set[str] | None] = {
     "cancelled": None,
     "mass-cancel": None,
 }
-# And what of it README shows.
+# And what of it README shows: scenarios, their cases, and who of ours takes part.
 _FOR_README: Mapping[str, set[str] | None] = {
     "lend": {"1 task", "1,000 tasks"},
     "get": {"1 task", "10 tasks", "1,000 tasks"},
-    "cluster-get": {"100 tasks"},
     "burst": None,
 }
+_IN_README = (CORE.name, BEHIND_REDIS.name, CLIENT.name, PIPELINED.name)
 _OTHERS = (*RIVALS, BARE.name)  # beside which aiopool stands in them
 # What is counted there, and is no ratio to a rival.
 _COUNTED = (
@@ -46,7 +46,7 @@ def main_table(run: Run, titles: Mapping[str, str]) -> str:
 def short_table(run: Run, titles: Mapping[str, str]) -> str:
     """Make the table that is enough for who sees the project for the first time."""
     setting = next(iter(run.keys))[0]
-    return f"{_what(run)}\n\n{_ratios(run, setting, titles, _FOR_README)}"
+    return f"{_what(run)}\n\n{_ratios(run, setting, titles, _FOR_README, _IN_README, RIVALS)}"
 
 
 def all_tables(run: Run, titles: Mapping[str, str]) -> str:
@@ -124,7 +124,12 @@ def _what(run: Run) -> str:
 
 
 def _ratios(
-    run: Run, setting: Setting, titles: Mapping[str, str], wanted: Mapping[str, set[str] | None]
+    run: Run,
+    setting: Setting,
+    titles: Mapping[str, str],
+    wanted: Mapping[str, set[str] | None],
+    ours: Sequence[str] = OURS,
+    others: Sequence[str] = _OTHERS,
 ) -> str:
     rows: list[Sequence[str]] = []
     for where, scenario, case in run.keys:
@@ -138,12 +143,12 @@ def _ratios(
             [
                 f"{titles.get(scenario, scenario)}: {case}",
                 _short(name),
-                *(_cell(measured.get(other), measured[name]) for other in _OTHERS),
+                *(_cell(measured.get(other), measured[name]) for other in others),
             ]
-            for name in OURS
+            for name in ours
             if name in measured
         ]
-    return table(["", "aiopool's", *_OTHERS], rows)
+    return table(["", "aiopool's", *others], rows)
 
 
 def _short(name: str) -> str:

@@ -10,7 +10,13 @@ from .glide import GLIDE
 from .ours import BEHIND_REDIS, CLIENT, CLUSTER, CORE, LANES, PIPELINED, RAW
 from .redis_py import BLOCKING, RAISING, THEIR_CLUSTER
 
-__all__ = ["BARE", "CLIENT", "CORE"]  # those that scenarios and tables name
+__all__ = [
+    "BARE",
+    "BEHIND_REDIS",
+    "CLIENT",
+    "CORE",
+    "PIPELINED",
+]  # those that scenarios and tables name
 
 ALL: Sequence[Contender] = (
     CORE,

@@ -1,6 +1,7 @@
 """The code blocks of a page of the documentation, in their order."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from markdown_it import MarkdownIt
 
@@ -11,12 +12,13 @@ HIDDEN = "<!-- python\n"  # what follows, to the comment's end, is code to be ru
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of code: its language, its text, the line before it, and whether it goes on meanwhile."""
+    """A piece of code: its language, its text, the line before it, whether it goes on, and what it says."""
 
     language: str
     code: str
     line: int
     background: bool = False
+    says: str | None = None
 
     @property
     def file(self) -> str | None:
@@ -28,9 +30,18 @@ class Block:
 
 
 def blocks(page: str) -> list[Block]:
-    """Find all that there are; `text`, those without a language, and Sphinx's directives are not code."""
+    """Find all that there are; Sphinx's directives are not code, nor is `text`.
+
+    If it follows a piece of code at once, it is what that says, or a part of it.
+
+    Raises:
+        ValueError: It can't be told what something is.
+
+    """
     found = []
-    background = False
+    background = follows = (
+        False  # whether the last token was one that says that, or a piece of code
+    )
     for token in MarkdownIt().parse(page):
         text = token.content
         first_line = token.map[0] if token.map else 0
@@ -39,9 +50,23 @@ def blocks(page: str) -> list[Block]:
             if text.startswith(HIDDEN):
                 code = text.removeprefix(HIDDEN).strip().removesuffix("-->")
                 found.append(Block("python", code, first_line + 1))
+            elif background is False and re.match(
+                r"<!--\s*(python|background)", text, re.IGNORECASE
+            ):
+                raise ValueError(text)
         elif token.type == "fence":
-            language = token.info.split(maxsplit=1)[0] if token.info.strip() else "text"
+            language = (token.info.split() or [""])[0]
+            if not language or "code" in language:
+                raise ValueError(text)
+            if language == "text" and follows:
+                found[-1] = replace(found[-1], says=text)
             if language != "text" and not language.startswith("{"):
                 found.append(Block(language, text, first_line + 1, background))
+                follows = True
+                background = False
+                continue
             background = False
+        elif token.type == "code_block":  # by its indentation
+            raise ValueError(text)
+        follows = False
     return found

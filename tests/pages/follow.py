@@ -19,7 +19,9 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from inspect import CO_COROUTINE
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,9 @@ class Page:
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.loop = asyncio.Runner()
         self.servers: list[subprocess.Popen[bytes]] = []
-        self.files: set[str] = set()
+        self.files: dict[str, str] = {}
+        self.unused: set[str] = set()
+        self.said = ""  # by the last piece of code
 
     def follow(self, found: list[Block]) -> None:
         ways: dict[str, Callable[[Block], object]] = {
@@ -55,14 +59,16 @@ class Page:
                     sys.stderr.write(f"--- {self.name}:{block.line} ({block.language})\n")
                     if block.file is not None:
                         Path(block.file).write_text(block.code)
-                        self.files.add(block.file)
+                        self.files[block.file] = block.code
+                        self.unused.add(block.file)
                     else:
                         ways[block.language](block)
+                        compare(block.says or "", self.said)
             finally:
                 self.names.clear()
                 for server in reversed(self.servers):
                     stop(server)
-        assert not self.files, f"nothing on the page uses {self.files}"
+        assert not self.unused, f"nothing on the page uses {self.unused}"
 
     def python(self, block: Block) -> None:
         # So that a traceback shows the page's own lines.
@@ -74,10 +80,12 @@ class Page:
             self.name,
         )
         compiled = compile(source, self.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        if compiled.co_flags & CO_COROUTINE:
-            self.loop.run(eval(compiled, self.names))  # noqa: S307 - the page's code
-        else:
-            exec(compiled, self.names)  # noqa: S102 - likewise
+        with redirect_stdout(StringIO()) as out:
+            if compiled.co_flags & CO_COROUTINE:
+                self.loop.run(eval(compiled, self.names))  # noqa: S307 - the page's code
+            else:
+                exec(compiled, self.names)  # noqa: S102 - likewise
+        self.said = out.getvalue()
 
     def queries(self, block: Block) -> None:
         """Look for all that they ask for in what is exposed at that point of the page."""
@@ -85,19 +93,41 @@ class Page:
 
         exposed = set(re.findall(r"aiopool_\w+", generate_latest().decode()))
         asked_for = set(re.findall(r"aiopool_\w+", re.sub("#.*", "", block.code)))
+        assert asked_for, block.code
         assert asked_for <= exposed, asked_for - exposed
 
+    def used_by(self, code: str) -> None:
+        """Note which files this names, and which those name."""
+        for name in [name for name in self.unused if re.search(rf"\b{Path(name).stem}\b", code)]:
+            self.unused.discard(name)
+            self.used_by(self.files[name])
+
     def shell(self, block: Block) -> None:
-        self.files -= {name for name in self.files if Path(name).stem in block.code}
+        self.used_by(block.code)
         command = ["bash", "-euo", "pipefail", "-c", block.code]
         if not block.background:
-            subprocess.run(command, check=True)  # noqa: S603 - the page's code
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - the page's code
+            self.said = done.stdout
+            sys.stdout.write(done.stdout)
+            done.check_returncode()
             return
         server = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - likewise
         self.servers.append(server)
         for address in self.addresses:
             if address.split(":")[1] in block.code:
                 wait_for(address, server)
+
+
+def compare(page: str, said: str) -> None:
+    """Look for each line of the page, in this order; numbers, folders and space may differ."""
+    rest = iter(plain(said))
+    for line in plain(page):
+        assert line in rest, f"the page has {line!r}, but it said:\n{said}"
+
+
+def plain(text: str) -> list[str]:
+    masked = re.sub(r"\d[\d.,:]*", "#", re.sub(r"/\S*/", "/", text))
+    return [" ".join(line.split()) for line in masked.splitlines() if line.strip()]
 
 
 def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
@@ -116,6 +146,7 @@ def wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
 
 def stop(server: "subprocess.Popen[bytes]") -> None:
     """End a server as a service manager does, with all that it has started."""
+    assert server.poll() is None, "a server of the page has ended before"
     os.killpg(server.pid, signal.SIGTERM)
     status = server.wait(STARTED_WITHIN)
     assert status in {0, -signal.SIGTERM, 128 + signal.SIGTERM}, f"it ended with status {status}"

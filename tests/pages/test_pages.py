@@ -97,6 +97,17 @@ def test_all_that_a_page_says_can_be_done(page, request, tmp_path):
             os.killpg(following.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_names_nothing_that_does_not_exist(page):
+    """Also in functions that are not called there."""
+    code = [block for block in blocks(page.read_text()) if block.language == "python"]
+    files = [block.code for block in code if block.file is not None]
+    for text in ["\n".join(block.code for block in code if block.file is None), *files]:
+        ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "-"]
+        done = subprocess.run(ruff, input=text, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+        assert done.returncode == 0, done.stdout
+
+
 def with_addresses_that_exist(text: str, request: pytest.FixtureRequest) -> tuple[str, list[str]]:
     """Put addresses of the tests' own servers, and free ones, in the place of those that are written."""
     starts_redis = any(each.background and "redis-server" in each.code for each in blocks(text))
