@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from aiopool._cli._mix import KINDS, parse_mix
 
-_OPTIONAL = {"fakeredis", "matplotlib", "rich", "uvloop"}
+# The least extra that brings each.
+_EXTRAS = {"fakeredis": "demo", "matplotlib": "bench", "rich": "demo", "uvloop": "uvloop"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,10 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = import_module(f"aiopool._cli.{command}").run(**options)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in _OPTIONAL:
+        if missing not in _EXTRAS:
             raise
+        extra = "top" if command == "top" else _EXTRAS[missing]
         print(  # noqa: T201 - without rich there is nothing else to say it with
-            f"aiopool {command} needs {missing}: pip install 'aiopool[{command}]'", file=sys.stderr
+            f"aiopool {command} needs {missing}: pip install 'aiopool[{extra}]'", file=sys.stderr
         )
         return 2
     return code

@@ -32,8 +32,8 @@ myst_enable_extensions = ["colon_fence"]
 
 autoclass_content = "both"  # what the arguments of a class mean is said in its __init__
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints = "signature"
+python_maximum_signature_line_length = 88  # longer ones have a line for each argument
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 default_role = (

@@ -297,10 +297,14 @@ def test_a_file_that_cannot_be_written_is_told_before_the_run(option, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("missing", "words"),
-    [("rich", []), ("matplotlib", ["--plot", "x.png"]), ("uvloop", ["--loop", "uvloop"])],
+    ("missing", "extra", "words"),
+    [
+        ("rich", "demo", []),
+        ("matplotlib", "bench", ["--plot", "x.png"]),
+        ("uvloop", "uvloop", ["--loop", "uvloop"]),
+    ],
 )
-def test_what_is_missing_is_told_in_one_line(missing, words, tmp_path, monkeypatch):
+def test_what_is_missing_is_told_in_one_line(missing, extra, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = (
         f"import sys; sys.modules[{missing!r}] = None; "
@@ -310,7 +314,7 @@ def test_what_is_missing_is_told_in_one_line(missing, words, tmp_path, monkeypat
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr == f"aiopool bench needs {missing}: pip install 'aiopool[bench]'\n"
+    assert done.stderr == f"aiopool bench needs {missing}: pip install 'aiopool[{extra}]'\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -65,7 +65,7 @@ def names(cell: str) -> list[str]:
 def documented() -> dict[tuple[str, str], str]:
     """Give the default that the first table tells, by class and option."""
     found: dict[tuple[str, str], str] = {}
-    for option, default, _allowed, of, _word in table("At a glance"):
+    for option, _word, default, _allowed, of in table("At a glance"):
         for kind in MAKERS if of == "all" else names(of):
             key = kind, names(option)[0]
             assert key not in found
@@ -118,7 +118,7 @@ def test_the_default_of_an_option_is_that_of_the_signature(kind, name):
 
 def test_each_option_has_a_section_which_begins_with_its_default():
     beginnings: dict[str, set[str]] = {}
-    for option, default, *_ in table("At a glance"):
+    for option, _word, default, *_ in table("At a glance"):
         words = "Required" if default == "required" else f"Default {default}"
         beginnings.setdefault(names(option)[0], set()).add(words)
     # One means nothing, the other has two defaults, of which the first words tell.
