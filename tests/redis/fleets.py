@@ -280,7 +280,15 @@ class ClusterFleet(Fleet):
     def master_of(self, key_or_slot: str | bytes | int) -> Server:
         """Who serves it; of two that claim it, the one elected last."""
         slot = key_or_slot if isinstance(key_or_slot, int) else slot_of(key_or_slot)
-        claims = {node: s.epoch for node, s in self._own_views().items() if slot in s.slots}
+        claims: dict[Server, int] = {}
+
+        def claimed() -> bool:
+            """Ask one after the other: of two that change places it may seem that neither does."""
+            views = self._own_views()
+            claims.update({node: s.epoch for node, s in views.items() if slot in s.slots})
+            return bool(claims)
+
+        wait_blocking(claimed, f"somebody claims slot {slot}")
         return max(claims, key=claims.__getitem__)
 
     def replica_of(self, server: Server) -> Server:
