@@ -4,6 +4,7 @@ import logging
 from asyncio import CancelledError
 from collections.abc import Callable
 from inspect import iscoroutinefunction
+from threading import RLock
 from typing import Any
 from weakref import WeakSet, ref
 
@@ -108,15 +109,17 @@ class Events:
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tell this one too, unless it is told already; the result is what ends that."""
-        if not any(known is listener for known in self._listeners):
-            self._listeners.append(listener)
-            self._sort()
+        with _registry:
+            if not any(known is listener for known in self._listeners):
+                self._listeners.append(listener)
+                self._sort()
         return lambda: self.remove(listener)
 
     def remove(self, listener: Listener) -> None:
         """Tell this one nothing any more."""
-        self._listeners = [known for known in self._listeners if known is not listener]
-        self._sort()
+        with _registry:
+            self._listeners = [known for known in self._listeners if known is not listener]
+            self._sort()
 
     def _sort(self) -> None:
         """Find who overrides what."""
@@ -142,18 +145,23 @@ class Events:
 # Of all pools, for who is to hear of those that others make: see `everywhere`.
 _all: WeakSet[Events] = WeakSet()
 _everywhere: list[Listener] = []
+_registry = (
+    RLock()
+)  # who listens to what: a listener to all pools, to those of other threads as well
 
 
 def everywhere(listener: Listener) -> Callable[[], None]:
     """Have a listener told of all pools, those to come included; the result is what ends that."""
-    _everywhere.append(listener)
-    for events in list(_all):
-        events.add(listener)
+    with _registry:
+        _everywhere.append(listener)
+        for events in list(_all):
+            events.add(listener)
 
     def stop() -> None:
-        _everywhere.remove(listener)
-        for events in list(_all):
-            events.remove(listener)
+        with _registry:
+            _everywhere.remove(listener)
+            for events in list(_all):
+                events.remove(listener)
 
     return stop
 
@@ -161,7 +169,8 @@ def everywhere(listener: Listener) -> Callable[[], None]:
 def events_of(pool: object) -> Events:
     """Make what tells of a pool."""
     events = Events(pool)
-    _all.add(events)
-    for listener in _everywhere:
-        events.add(listener)
+    with _registry:
+        _all.add(events)
+        for listener in _everywhere:
+            events.add(listener)
     return events

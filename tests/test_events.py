@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import sys
+from threading import Thread
 
 import pytest
 from clock import elsewhere, turns
-from fakes import fails, slow
+from fakes import FakeConnector, fails, slow
 
-from aiopool import Listener, PoolTimeout, TooManyWaiters
-from aiopool._events import NAMES
+from aiopool import Listener, Pool, PoolTimeout, TooManyWaiters
+from aiopool._events import NAMES, everywhere
 
 
 class Ear(Listener):
@@ -322,3 +324,31 @@ async def test_a_warning_in_the_log_means_look_and_the_rest_is_for_those_who_deb
     assert "has the connection back that it missed, after 112.0 s" in messages[7]
     assert messages[8].endswith("has closed a connection: max_idle")
     assert messages[9].endswith("was drained")
+
+
+def test_who_listens_everywhere_does_not_mind_threads_that_make_pools():
+    made, errors, enough = [], [], []
+
+    def make():
+        connector = FakeConnector()
+        try:
+            while not enough:
+                made.append(Pool(connector))
+        except RuntimeError as error:
+            errors.append(error)
+
+    threads = [Thread(target=make) for _ in range(2)]
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            everywhere(Ear())()
+    finally:
+        enough.append(True)
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(usual)
+    assert not errors
+    assert not any(pool._events.lent for pool in made)
