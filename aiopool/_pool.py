@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from asyncio import AbstractEventLoop, Future, Task, get_running_loop
+from asyncio import AbstractEventLoop, CancelledError, Future, Task, get_running_loop
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import replace
@@ -357,7 +357,7 @@ class Pool(Generic[C]):
     async def aclose(self, timeout: float | None = 5.0) -> None:
         """Close the pool: callers in line get `PoolClosed` at once, lent connections some grace.
 
-        Safe to call twice, to cancel, and to finish by a second call.
+        Safe to call twice, to cancel, and to finish by a second call. If it is cancelled, the grace is over.
 
         Args:
             timeout: For how many seconds lent connections may still come back. Those that do not
@@ -378,7 +378,11 @@ class Pool(Generic[C]):
         self._serving = None
         if places is not None:
             places.begin_closing(self._policy.closed_error(f"{self!r} was closed"))
-            await places.all_back(timeout)
+            try:
+                await places.all_back(timeout)
+            except CancelledError:
+                places.sever()  # maybe there is no second call
+                raise
             if timeout and places.lent:
                 msg = "%r has closed connections under their holders, after %g s of grace: %s"
                 names = ", ".join(repr(holder.task) for holder in self.holders()[:HOLDERS])

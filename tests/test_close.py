@@ -181,6 +181,24 @@ async def test_a_closing_cancelled_half_way_is_finished_by_a_second(make_pool):
     assert connector.closed == [conn]
 
 
+async def test_if_a_closing_is_cancelled_the_grace_is_over(make_pool):
+    pool, connector = make_pool()
+    conns = []
+
+    async def use():
+        async with pool:
+            conns.append(await pool.acquire())
+
+    task = asyncio.create_task(use())
+    await asyncio.sleep(2.0)
+    assert not connector.closed
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert connector.closed == conns
+    await pool.release(conns[0])
+
+
 async def test_nothing_is_opened_for_min_size_while_closing(make_pool):
     pool, connector = make_pool(min_size=3)
     await pool.open()
