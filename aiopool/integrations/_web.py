@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Any, TypeAlias, cast
 
-from aiopool import Pool, RedisPool, Stats
+from aiopool import Pool, PoolTimeout, RedisPool, Stats, TooManyWaiters
 
 from ._lenders import is_view
 
@@ -20,13 +20,23 @@ def retry_after(error: BaseException) -> int:
     All who were in line then would have been served in about the mean time of a use so far, times their
     number, by the connections that there may be; that is rounded up. It is 1 at least, also if nothing has
     come back yet or the error was made by hand; and 30 at most, since a mean in which subscribers count
-    says little.
+    says little. Of a group, it is the longest.
     """
+    if isinstance(error, BaseExceptionGroup):
+        return max(map(retry_after, cast("BaseExceptionGroup[BaseException]", error).exceptions))
     stats: Stats | None = getattr(error, "stats", None)
     if stats is None or stats.acquired <= stats.lent:
         return 1
     mean = stats.use_seconds / (stats.acquired - stats.lent)
     return max(1, min(LONGEST, ceil(mean * stats.waiting / stats.max_size)))
+
+
+def is_mixed(error: BaseException) -> bool:
+    """Say whether this is a group in which there is more than that there was no connection."""
+    if not isinstance(error, BaseExceptionGroup):
+        return False
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return group.split((PoolTimeout, TooManyWaiters))[1] is not None
 
 
 def owner(pool: object) -> Owner:

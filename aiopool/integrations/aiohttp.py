@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, overload
 from aiopool import Pool, PoolTimeout, RedisPool, TooManyWaiters
 from aiopool._limits import seconds
 
-from ._web import UNAVAILABLE, owner, retry_after
+from ._web import UNAVAILABLE, is_mixed, owner, retry_after
 
 try:
     from aiohttp import web
@@ -58,7 +58,7 @@ def cleanup_ctx(
 
     Raises:
         TypeError: Not a pool, not a key, or `timeout` is no number.
-        ValueError: `timeout` is out of range.
+        ValueError: `timeout` is out of range; or, when the app starts, another pool is at this key.
 
     """
     opened = owner(pool)
@@ -68,10 +68,12 @@ def cleanup_ctx(
     seconds("timeout", timeout)
 
     async def running(app: web.Application) -> AsyncIterator[None]:
+        if app.get(key, pool) is not pool:
+            msg = f"this app has another pool at {key}: give one of them a key of its own"
+            raise ValueError(msg)
         await opened.__aenter__()  # which leaves nothing open if it fails
         try:
-            # An app that is started again may not be changed any more.
-            if app.get(key) is not pool:
+            if key not in app:  # one that is started again may not be changed any more
                 app[key] = pool
             yield
         finally:
@@ -87,15 +89,16 @@ async def unavailable(request: web.Request, handler: Handler) -> web.StreamRespo
     `Retry-After` is at least 1 and at most 30 seconds: the mean use so far, times the callers in line, by
     `max_size`, of the pool at that time, rounded up.
 
-    It sees what handlers raise, and what middlewares after it do. After the beginning of a response there can't
+    It sees what handlers raise, and what middlewares after it do; a group, as a `TaskGroup` raises it, if there is
+    nothing else in it. After the beginning of a response there can't
     be another one, and that of a WebSocket is its handshake: there the error goes on, and aiohttp ends the
     connection. To say 1013 ("try again later") instead, catch it in the handler and
     `await websocket.close(code=WSCloseCode.TRY_AGAIN_LATER)`.
     """
     try:
         return await handler(request)
-    except (PoolTimeout, TooManyWaiters) as error:
-        if request.writer.output_size:
+    except (PoolTimeout, TooManyWaiters, ExceptionGroup) as error:
+        if request.writer.output_size or is_mixed(error):
             raise
         headers = {"Retry-After": str(retry_after(error))}
         return web.json_response(UNAVAILABLE, status=503, headers=headers)

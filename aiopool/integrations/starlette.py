@@ -8,6 +8,7 @@
 Needs Starlette only.
 """
 
+from asyncio import CancelledError
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from aiopool._limits import seconds
 from aiopool.redis._errors import PoolTimeout as RedisPoolTimeout
 from aiopool.redis._errors import TooManyWaiters as RedisTooManyWaiters
 
-from ._web import TRY_AGAIN_LATER, UNAVAILABLE, Owner, check, owner, retry_after
+from ._web import TRY_AGAIN_LATER, UNAVAILABLE, Owner, check, is_mixed, owner, retry_after
 
 try:
     from starlette.requests import Request
@@ -58,6 +59,8 @@ def lifespan(
     closes its pools whoever else uses them. So where several apps of one process share a pool, have what is
     outside of them all open and close it.
 
+    If that closing is cancelled, this pool and the others are closed without further grace.
+
     Args:
         pools: Pools, not views, which have nothing to open.
         timeout: For how many seconds lent connections may still come back to each pool at the end. None
@@ -76,10 +79,20 @@ def lifespan(
 
     @asynccontextmanager
     async def running(_app: object) -> AsyncGenerator[None]:
+        grace = timeout
+
+        async def close(pool: Owner) -> None:
+            nonlocal grace
+            try:
+                await pool.aclose(grace)
+            except CancelledError:
+                grace = 0.0  # there is no time for the others, either
+                raise
+
         async with AsyncExitStack() as closing:
             for each in owners:
                 await each.__aenter__()  # which leaves nothing open if it fails
-                closing.push_async_callback(each.aclose, timeout)
+                closing.push_async_callback(close, each)
             yield
 
     return running
@@ -196,14 +209,25 @@ async def unavailable(request: Request | WebSocket, error: Exception) -> Respons
 
     This is an exception handler. Those see nothing of what middleware raises: there, catch the error and
     `return await unavailable(request, error)`. After the beginning of a response there can't be another one.
+
+    Raises:
+        ExceptionGroup: The `error`, if it is a group in which there is another as well.
+
     """
+    if is_mixed(error):
+        raise error
     response = JSONResponse(UNAVAILABLE, 503, {"Retry-After": str(retry_after(error))})
     if isinstance(request, Request):
         return response
     state, extensions = request.application_state, request.scope.get("extensions", {})
     with suppress(WebSocketDisconnect):  # it is gone
         if state is WebSocketState.CONNECTING and "websocket.http.response" in extensions:
-            await request.send_denial_response(response)
+            try:
+                await request.send_denial_response(response)
+            # It is open. A `WebSocketEndpoint` has a `WebSocket` of its own, of which this one knows nothing.
+            except RuntimeError:
+                request.application_state = WebSocketState.CONNECTED
+                await request.close(TRY_AGAIN_LATER)
         elif state in {WebSocketState.CONNECTING, WebSocketState.CONNECTED}:
             await request.close(TRY_AGAIN_LATER)
     return None
@@ -211,9 +235,13 @@ async def unavailable(request: Request | WebSocket, error: Exception) -> Respons
 
 exception_handlers: dict[
     int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]
-] = dict.fromkeys([PoolTimeout, TooManyWaiters, RedisPoolTimeout, RedisTooManyWaiters], unavailable)
+] = dict.fromkeys(
+    [PoolTimeout, TooManyWaiters, RedisPoolTimeout, RedisTooManyWaiters, ExceptionGroup],
+    unavailable,
+)
 """For `Starlette(exception_handlers=...)` and `FastAPI(exception_handlers=...)`, of each app that is to answer so:
 a mounted one answers for itself. With handlers of your own: `{**exception_handlers, ...}`.
 
 Those that a `RedisPool` raises are named as well, so that a handler of redis-py's `ConnectionError`, which they are
-too, gets the others only."""
+too, gets the others only. A group, as a `TaskGroup` raises it, is answered so if there is nothing else in it; any other
+goes on, to the handler of 500."""

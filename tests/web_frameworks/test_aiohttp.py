@@ -163,6 +163,34 @@ async def test_what_is_lent_at_the_end_has_so_long_to_come_back(pool):
         await pool.release(conn)
 
 
+async def test_if_its_end_is_cancelled_the_pool_is_closed_at_once(pool):
+    app = web.Application()
+    app.cleanup_ctx.append(cleanup_ctx(pool, timeout=60))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    conn = await pool.acquire()
+    task = asyncio.create_task(runner.cleanup())
+    await eventually(lambda: "closed" in repr(pool), "the pool is being closed")
+    assert conn.is_connected
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(10):
+            await task
+    assert not conn.is_connected
+    await pool.release(conn)
+
+
+async def test_two_pools_at_one_key_are_refused(pool, server):
+    app = application(pool)
+    second = RedisPool(server.url, min_size=1, **STRICT)
+    app.cleanup_ctx.append(cleanup_ctx(second))
+    with pytest.raises(ValueError, match=r"has another pool at .*aiopool.*key of its own"):
+        async with aiohttp_serving(app):
+            pass
+    assert app[POOL] is pool
+    assert second.stats().opened == 0
+
+
 # ---- requests ----------------------------------------------------------------------------------------
 
 
@@ -265,6 +293,30 @@ async def test_without_a_connection_a_request_is_told_when_to_come_back(server, 
         if path != "/deadlock":
             await crowded.release(conn)
         assert service.complaints == []
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+async def test_a_task_group_without_a_connection_is_answered_so_unless_there_is_another_error(
+    server, mixed
+):
+    pool = RedisPool(server.url, max_size=1, timeout=0, **STRICT)
+
+    async def fail():
+        raise ZeroDivisionError
+
+    async def endpoint(_request):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pool.client().ping())
+            if mixed:
+                group.create_task(fail())
+
+    async with (
+        aiohttp_serving(application(pool, web.get("/", endpoint))) as service,
+        pool.connection(timeout=5),
+    ):
+        answer = await service.get()
+        assert answer[0] == 500 if mixed else answer == (503, "1", TOLD)
+        assert len(service.complaints) == mixed
 
 
 async def test_after_the_beginning_of_a_response_it_is_cut_off_and_costs_no_slot(server):

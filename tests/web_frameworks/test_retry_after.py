@@ -58,3 +58,9 @@ def test_it_is_the_mean_use_times_those_in_line_by_the_size(
 
 def test_of_an_error_made_by_hand_it_is_a_second():
     assert retry_after(TooManyWaiters("busy")) == 1
+
+
+def test_of_a_group_it_is_the_longest():
+    short, long = (error_of(acquired=20, lent=10, use_seconds=s, waiting=30) for s in (10, 30))
+    group = ExceptionGroup("in vain", [short, ExceptionGroup("within", [long, short])])
+    assert retry_after(group) == retry_after(long) > retry_after(short)

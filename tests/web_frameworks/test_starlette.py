@@ -14,10 +14,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import STRICT, eventually, free_port
 from serving import TOLD, silent_redis, uvicorn_serving
 from starlette.applications import Starlette
+from starlette.endpoints import WebSocketEndpoint
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from aiopool import Listener, Pool, PoolTimeout, RedisCluster, RedisPool, TooManyWaiters
 from aiopool.integrations.starlette import (
@@ -166,6 +167,27 @@ async def test_what_is_lent_at_the_end_has_so_long_to_come_back(pool, timeout, w
             async with asyncio.timeout(2):
                 await service.stopped
             assert not conn.is_connected
+        await pool.release(conn)
+
+
+@pytest.mark.both_loops
+async def test_if_its_end_is_cancelled_all_pools_are_closed_at_once(server):
+    pools = two_pools(server)
+    conns = []
+
+    async def run():
+        async with lifespan(*pools, timeout=60)(None):
+            conns.extend([await pool.acquire() for pool in pools])
+
+    task = asyncio.create_task(run())
+    await eventually(lambda: "closed" in repr(pools[1]), "the last is being closed")
+    assert all(conn.is_connected for conn in conns)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(10):
+            await task
+    assert not any(conn.is_connected for conn in conns)
+    for pool, conn in zip(pools, conns, strict=True):
         await pool.release(conn)
 
 
@@ -538,6 +560,50 @@ async def test_starlette_answers_so_too(server):
         assert await service.get() == (503, "1", TOLD)
 
 
+def with_groups(pool, **options):
+    """Have an app whose endpoints work in task groups, which may fail with one thing or with several."""
+    app = fastapi(pool, **options)
+
+    async def fail():
+        raise ZeroDivisionError
+
+    @app.get("/{kind}")
+    async def endpoint(kind):
+        async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+            outer.create_task(pool.client().ping())
+            inner.create_task(pool.client().ping())
+            if kind == "mixed":
+                inner.create_task(fail())
+
+    return app
+
+
+async def test_a_task_group_without_a_connection_is_answered_so_too(server):
+    pool = RedisPool(server.url, max_size=1, timeout=0, **STRICT)
+    async with uvicorn_serving(with_groups(pool)) as service, pool.connection(timeout=5):
+        assert await service.get("/alone") == (503, "1", TOLD)
+        assert service.complaints == []
+
+
+@pytest.mark.parametrize("handled", [False, True])
+async def test_a_group_with_another_error_is_not_hidden(server, handled):
+    pool = RedisPool(server.url, max_size=1, timeout=0, **STRICT)
+    seen = []
+
+    def last_resort(_request, error):
+        seen.append(error)
+        return PlainTextResponse("sorry", 500)
+
+    handlers = exception_handlers | ({Exception: last_resort} if handled else {})
+    app = with_groups(pool, exception_handlers=handlers)
+    async with uvicorn_serving(app) as service, pool.connection(timeout=5):
+        told = "sorry" if handled else "Internal Server Error"
+        assert await service.get("/mixed") == (500, None, told)
+        assert len(service.complaints) == 1
+        assert len(seen) == handled
+        assert all(error.split(ZeroDivisionError)[0] for error in seen)
+
+
 async def test_it_is_told_how_long_those_in_line_will_take(pool):
     app = fastapi(pool)
 
@@ -670,6 +736,39 @@ async def test_a_websocket_that_is_open_is_closed_with_1013(server):
         await websocket.send_str("hear, hear")
         message = await websocket.receive()
         assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, 1013, "")
+        assert service.complaints == []
+
+
+@pytest.mark.parametrize("path", ["/before", "/after"])
+async def test_a_websocket_endpoint_says_so_before_and_after_it_is_open(server, path):
+    pool = RedisPool(server.url, max_size=1, timeout=0, **STRICT)
+
+    class Before(WebSocketEndpoint):
+        async def on_connect(self, websocket):
+            await pool.client().ping()
+            await websocket.accept()
+
+    class After(WebSocketEndpoint):
+        encoding = "text"
+
+        async def on_receive(self, websocket, data):
+            await websocket.send_bytes(await pool.client().echo(data))
+
+    app = Starlette(
+        routes=[WebSocketRoute("/before", Before), WebSocketRoute("/after", After)],
+        lifespan=lifespan(pool),
+        exception_handlers=exception_handlers,
+    )
+    async with uvicorn_serving(app) as service, pool.connection(timeout=5):
+        if path == "/before":
+            with pytest.raises(WSServerHandshakeError) as caught:
+                await service.session.ws_connect(path)
+            assert (caught.value.status, caught.value.headers["Retry-After"]) == (503, "1")
+        else:
+            async with service.session.ws_connect(path) as websocket:
+                await websocket.send_str("hear, hear")
+                message = await websocket.receive()
+                assert (message.type, message.data) == (WSMsgType.CLOSE, 1013)
         assert service.complaints == []
 
 
