@@ -1,11 +1,13 @@
 """The fixtures of aiopool.integrations.pytest, in test suites of their own."""
 
+import asyncio
 import sys
 
 import anyio.pytest_plugin
 import pytest
 import pytest_asyncio.plugin
 
+from aiopool import RedisPool
 from aiopool.integrations import pytest as plugin
 
 pytest_plugins = ["pytester"]
@@ -198,6 +200,90 @@ def test_after():
     assert outcomes == {"passed": 2}, said
 
 
+def test_a_loop_that_is_blocked_does_not_hold_up_the_tests_for_ever(run, monkeypatch):
+    monkeypatch.setattr(plugin, "_PATIENCE", 0.05)
+    outcomes, said = run("""
+from threading import Event, Thread
+
+pools = []
+gate = Event()
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    gate.set()
+    closed = until(lambda: not pools[0].stats().size)
+    asyncio.run_coroutine_threadsafe(closed, loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+def test_in_a_thread(loop, redis_pool):
+    pools.append(redis_pool)
+    asyncio.run_coroutine_threadsafe(redis_pool.client().ping(), loop).result(10)
+    loop.call_soon_threadsafe(gate.wait)
+""")
+    assert outcomes == {"passed": 1, "errors": 1}, said
+    assert "its event loop runs in another thread, and is blocked" in said
+
+
+def test_all_may_run_inside_of_a_running_loop(run):
+    async def main():
+        return run("""
+from threading import Thread
+
+def test_unused(redis_pool):
+    assert redis_pool.stats().opened == 0
+
+def test_elsewhere(redis_pool):
+    thread = Thread(target=lambda: asyncio.run(redis_pool.client().ping()))
+    thread.start()
+    thread.join()
+    assert redis_pool.stats().opened == 1
+""")
+
+    outcomes, said = asyncio.run(main())
+    assert outcomes == {"passed": 2}, said
+
+
+def test_it_is_closed_without_grace(run, monkeypatch):
+    graces = []
+    aclose = RedisPool.aclose
+
+    async def note(pool, timeout=...):
+        graces.append(timeout)
+        await aclose(pool, timeout)
+
+    monkeypatch.setattr(RedisPool, "aclose", note)
+    outcomes, said = run("""
+from threading import Thread
+
+async def test_async(redis_pool):
+    await redis_pool.client().ping()
+
+def test_not_async(redis_pool):
+    asyncio.run(redis_pool.client().ping())
+
+@pytest.fixture
+def loop():
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+def test_in_a_thread(loop, redis_pool):
+    asyncio.run_coroutine_threadsafe(redis_pool.client().ping(), loop).result(10)
+""")
+    assert outcomes == {"passed": 3}, said
+    assert graces == [0, 0, 0]
+
+
 def test_its_options_can_be_overridden_and_parametrised(run):
     outcomes, said = run("""
 @pytest.fixture
@@ -319,6 +405,34 @@ async def hand_on(pool):
     await take(pool)
     await asyncio.sleep(60)
 """,
+    "in a fixture": """
+@pytest.fixture
+async def fixture():
+    pool = Pool(FakeConnector(), name="mine")
+    await hand_on(pool)
+    yield
+    await pool.aclose(timeout=0)
+
+async def test_it(no_leaked_connections, fixture):
+    pass
+
+async def hand_on(pool):
+    await take(pool)
+""",
+    "at the end of a fixture": """
+@pytest.fixture
+async def fixture():
+    yield
+    pool = Pool(FakeConnector(), name="mine")
+    await hand_on(pool)
+    await pool.aclose(timeout=0)
+
+async def test_it(no_leaked_connections, fixture):
+    pass
+
+async def hand_on(pool):
+    await take(pool)
+""",
     "in a test that fails": """
 async def test_it(no_leaked_connections):
     pool = Pool(FakeConnector(), name="mine")
@@ -401,6 +515,51 @@ async def test_it(no_leaked_connections):
     tasks.append(asyncio.create_task(busy(pool)))
     await until(lambda: pool.stats().lent)
 """,
+    "handed on to a task that is still at work": """
+pool = Pool(FakeConnector())
+tasks = []
+
+@pytest.fixture(scope="module", autouse=True)
+def close():
+    yield
+    async def end():
+        tasks[0].cancel()
+        await asyncio.wait(tasks)
+        await pool.aclose()
+    loop = tasks[0].get_loop()
+    if not loop.is_closed():
+        loop.run_until_complete(end())
+
+async def work():
+    conn = await asyncio.create_task(take(pool))
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await pool.release(conn)
+
+async def test_it(no_leaked_connections):
+    tasks.append(asyncio.create_task(work()))
+    await until(lambda: pool.stats().lent)
+    await asyncio.sleep(0)
+""",
+    "taken by a fixture that outlives the test": """
+@pytest.fixture(scope="module")
+def shared():
+    loop = asyncio.new_event_loop()
+    pool = Pool(FakeConnector())
+    conn = loop.run_until_complete(take(pool))
+    yield
+    loop.run_until_complete(pool.release(conn))
+    loop.run_until_complete(pool.aclose())
+    loop.close()
+
+@pytest.fixture
+def only_now(request):
+    return request.getfixturevalue("shared")
+
+async def test_it(no_leaked_connections, only_now):
+    pass
+""",
     "shared by commands": """
 async def test_it(redis_pool, no_leaked_connections):
     assert await redis_pool.pipelined().echo("mine") == b"mine"
@@ -455,6 +614,34 @@ async def test_it(no_leaked_connections, other):
     assert "a connection was not given back:" in said
 
 
+def test_who_gives_back_in_a_hook_after_the_fixtures_is_in_time(run):
+    outcomes, said = run(
+        """
+from conftest import taken
+
+async def test_it(no_leaked_connections):
+    pool = Pool(FakeConnector())
+    taken.append((pool, await take(pool)))
+    await pool.aclose(timeout=0)
+""",
+        conftest="""
+import asyncio
+import pytest
+
+taken = []
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown():
+    result = yield
+    while taken:
+        pool, conn = taken.pop()
+        pool._severed.pop(id(conn))
+    return result
+""",
+    )
+    assert outcomes == {"passed": 1}, said
+
+
 def test_after_the_test_nobody_is_told_of_pools_any_more(run):
     outcomes, said = run("""
 import aiopool._events as events
@@ -485,4 +672,37 @@ def test_it(pytestconfig):
     urls = ["--redis-url=its", "--aiopool-redis-url=ours"]
     pytester.syspathinsert()
     done = pytester.runpytest_subprocess("-W", "error", *urls, *others)
+    assert done.parseoutcomes() == {"passed": 1}, done.stdout.str()
+
+
+OTHERS = ["-W", "error", "-p", "no:hypothesispytest", "-p", "no:asyncio", "-p", "no:cacheprovider"]
+
+
+def test_a_suite_may_have_that_option_where_it_is_read_late(pytester):
+    pytester.makepyfile(
+        **{
+            "first/test_first.py": "def test_it(): pass",
+            "later/conftest.py": "def pytest_addoption(parser): parser.addoption('--redis-url', default='its')",
+            "later/test_later.py": """
+def test_it(pytestconfig):
+    assert pytestconfig.getoption("redis_url") == "its"
+    assert pytestconfig.getoption("aiopool_redis_url") == "ours"
+""",
+        }
+    )
+    done = pytester.runpytest_subprocess(*OTHERS, "--redis-url=ours", ".")
+    assert done.parseoutcomes() == {"passed": 2}, done.stdout.str()
+
+
+def test_it_serves_where_a_conftest_names_it(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeconftest("pytest_plugins = ['aiopool.integrations.pytest']")
+    pytester.makepyfile("""
+import asyncio
+
+def test_it(redis_pool, pytestconfig):
+    assert pytestconfig.getoption("aiopool_redis_url") is None
+    assert asyncio.run(redis_pool.client().ping())
+""")
+    done = pytester.runpytest_subprocess(*OTHERS)
     assert done.parseoutcomes() == {"passed": 1}, done.stdout.str()

@@ -5,9 +5,12 @@ back what it was lent. Both serve tests of any kind, `async` or not, on any numb
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode
+from inspect import unwrap
+from threading import Thread
+from typing import Any, NoReturn, cast
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 from redis import Redis
@@ -17,25 +20,32 @@ from aiopool import RedisPool
 
 from ._watch import Watch
 
-_OPTION = "--redis-url"
-_DEST = "aiopool_redis_url"
+_OPTION = "--aiopool-redis-url"
+_SHORT = "--redis-url"
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, None, None]:
-    """Take the server's address, after all others have taken what they want: a suite may have this option itself."""
-    yield
-    _, unknown = parser.parse_known_and_unknown_args([f"{_OPTION}=redis://"])
-    names = [_OPTION] if unknown else []
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the server's address."""
     parser.getgroup("aiopool").addoption(
-        *names,
-        "--aiopool-redis-url",
-        dest=_DEST,
+        _OPTION,
         metavar="URL",
         help="the Redis server of the fixture redis_pool, with the number of a database that is empty, and is "
         "emptied before each test (default: fakeredis, in this process). With pytest-xdist, process N takes "
-        "the N-th after that, from 0.",
+        f"the N-th after that, from 0. {_SHORT}=URL is the same, where nobody else has such an option.",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    parser: pytest.Parser, args: list[str]
+) -> Generator[None, object, object]:
+    """Take the short name of the option as well, if nobody has taken it: a suite may have it itself."""
+    result = yield
+    _, unknown = parser.parse_known_and_unknown_args([f"{_SHORT}=redis://"])
+    if unknown:
+        # Not an option of its own, with which that of a conftest that is read later would clash.
+        args[:] = [re.sub(f"^{_SHORT}(?==|$)", _OPTION, arg) for arg in args]
+    return result
 
 
 # ---- a pool ------------------------------------------------------------------------------------------
@@ -49,6 +59,7 @@ def redis_pool_options() -> dict[str, Any]:
 
 # A fixture of pytest-asyncio's: if it has it for an async test, it adds it as the last.
 _LOOP = "_function_scoped_runner"
+_PATIENCE = 10.0  # seconds for a loop in another thread to hear that it shall close the pool
 
 
 @pytest.fixture
@@ -59,7 +70,8 @@ def redis_pool(
 ) -> Generator[RedisPool, None, None]:
     """Give a `RedisPool` on a database without data. It is closed after the test, whatever is lent still.
 
-    The server is fakeredis, in this process, or that of the option `--redis-url`.
+    The server is fakeredis, in this process, or that of the option `--aiopool-redis-url` or, where the suite
+    has none of that name itself, `--redis-url`.
     """
     if _LOOP in request.fixturenames:
         # So that the pool is closed before the loop. After it would do but for uvloop's, which warns of
@@ -73,30 +85,45 @@ def redis_pool(
 def _close(pool: RedisPool) -> None:
     """Close a pool where it lives: that loop may be closed, or one for many tests, or run in a thread."""
     loop: asyncio.AbstractEventLoop | None = getattr(pool, "_core").loop  # noqa: B009 - one thing in two files
-    if loop is not None and loop.is_running():
-        asyncio.run_coroutine_threadsafe(pool.aclose(timeout=0), loop).result()
-    elif loop is not None:
-        loop.run_until_complete(pool.aclose(timeout=0))
-    else:
-        new = asyncio.new_event_loop()
+    if loop is None:
+        # In a thread, since all may run inside of a loop: in a notebook.
+        thread = Thread(target=lambda: asyncio.run(pool.aclose(timeout=0)))
+        thread.start()
+        thread.join()
+    elif loop.is_running():
+        closing = asyncio.run_coroutine_threadsafe(pool.aclose(timeout=0), loop)
         try:
-            new.run_until_complete(pool.aclose(timeout=0))
-        finally:
-            new.close()
+            closing.result(_PATIENCE)
+        except TimeoutError:
+            pytest.fail(
+                "redis_pool can't be closed: its event loop runs in another thread, and is blocked",
+                pytrace=False,
+            )
+    else:
+        loop.run_until_complete(pool.aclose(timeout=0))
 
 
 # ---- its server --------------------------------------------------------------------------------------
 
 
+_URL = re.compile(r"(rediss?://[^/?#]*(/[0-9]*)?|unix://[^?#]*)(\?[^#]*)?")
+_LIKE = "it must be like redis://localhost:6379/9, and the password be percent-encoded"
+
+
 @pytest.fixture(scope="session")
 def _aiopool_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Give what empties the database of the tests of this process and tells its URL."""
-    given: str | None = request.config.getoption(_DEST)
+    given: str | None = request.config.getoption(_OPTION, None)
     if given is None:
         yield from _fake()
         return
     worker: str = getattr(request.config, "workerinput", {}).get("workerid", "gw0")
-    url = _of_worker(given, int(worker.removeprefix("gw")))
+    if (number := re.fullmatch(r"gw(\d+)", worker)) is None:
+        _refuse(
+            f"has a database for each process of pytest-xdist by its number, which {worker!r} has not: "
+            "name none with id="
+        )
+    url = _of_worker(given, int(number[1]))
     _refuse_data(url)
 
     def emptied() -> str:
@@ -115,7 +142,7 @@ def _fake() -> Iterator[Callable[[], str]]:
             raise
         pytest.fail(
             "redis_pool needs a Redis server: give it one with an empty database "
-            f"({_OPTION}=redis://localhost:6379/9), or pip install 'aiopool[pytest]' for fakeredis",
+            f"({_SHORT}=redis://localhost:6379/9), or pip install 'aiopool[pytest]' for fakeredis",
             pytrace=False,
         )
     server = Server()
@@ -131,31 +158,41 @@ def _fake() -> Iterator[Callable[[], str]]:
 
 def _of_worker(url: str, number: int) -> str:
     """Go so many databases further."""
-    database: int = RedisPool(url).connection_kwargs.get("db", 0)
+    try:
+        database: int = RedisPool(url).connection_kwargs.get("db", 0)
+    except (ValueError, TypeError):  # which may tell of the password
+        database = -1
+    # What redis-py can't read of it, it passes over, and takes database 0.
+    if database < 0 or _URL.fullmatch(url) is None:
+        _refuse(f"can't read what {_OPTION} or {_SHORT} gives: {_LIKE}")
     address, _, query = url.partition("?")
-    return f"{address}?{urlencode(dict(parse_qsl(query)) | {'db': database + number})}"
+    options: dict[str, list[str]] = parse_qs(query)
+    return f"{address}?{urlencode(options | {'db': [str(database + number)]}, doseq=True)}"
 
 
 def _refuse_data(url: str) -> None:
     """Leave a database alone that holds something, for it may be dear to somebody."""
-    where = RedisPool(url).name  # which has no password
-    try:
-        keys = _run(url, "DBSIZE")
-    except RedisError as error:
-        pytest.fail(f"redis_pool can't use the database {where}: {error}", pytrace=False)
-    if keys:
-        pytest.fail(
-            f"redis_pool empties its database before each test, but {where} holds {keys} keys. "
-            f"Name another with {_OPTION}, or empty it yourself (FLUSHDB) if nobody needs them.",
-            pytrace=False,
+    if keys := _run(url, "DBSIZE"):
+        _refuse(
+            f"empties its database before each test, but {RedisPool(url).name} holds {keys} keys. "
+            f"Name another with {_SHORT}, or empty it yourself (FLUSHDB) if nobody needs them."
         )
 
 
 def _run(url: str, command: str) -> int:
-    client: Any = cast("Any", Redis).from_url(url)  # typed in parts
-    with client:
-        reply: int = client.execute_command(command)
+    try:
+        client: Any = cast("Any", Redis).from_url(url)  # typed in parts
+        with client:
+            reply: int = client.execute_command(command)
+    except (RedisError, TypeError, ValueError) as error:  # which know no password
+        _refuse(f"can't use the database {RedisPool(url).name}: {error}")
     return reply
+
+
+def _refuse(why: str) -> NoReturn:
+    # Without a traceback, which would tell the URL, and so the password; nor what was before.
+    msg = f"redis_pool {why}"
+    raise pytest.fail.Exception(msg, pytrace=False) from None
 
 
 # ---- leaks -------------------------------------------------------------------------------------------
@@ -168,9 +205,25 @@ def no_leaked_connections(request: pytest.FixtureRequest) -> None:
     """Fail the test, at its very end, if connections that it was lent were not given back.
 
     It sees those of all pools, and says who took them and where. What was lent before is not looked at, nor
-    what is lent to a task that is still at work, on an event loop that serves other tests as well.
+    what a fixture takes that outlives the test, nor what is lent to a task that is still at work, or was handed
+    on to such a task, on an event loop that serves other tests as well.
     """
-    request.node.stash[_WATCH] = Watch()
+    request.config.stash[_WATCH] = Watch()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Tell the fixtures that end with the test from those that don't."""
+    watch = request.config.stash.get(_WATCH, None)
+    if watch is None:
+        return (yield)
+    if fixturedef.scope != "function":
+        with watch.pardon():
+            return (yield)
+    watch.ends_with_the_test(unwrap(fixturedef.func))
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -188,9 +241,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 
 
 def _leaked(item: pytest.Item) -> str | None:
-    if _WATCH not in item.stash:
+    stash = item.config.stash
+    if _WATCH not in stash:
         return None
-    watch = item.stash[_WATCH]
-    del item.stash[_WATCH]
-    test = getattr(item, "function", None)
-    return watch.stop(getattr(test, "__code__", None))
+    watch = stash[_WATCH]
+    del stash[_WATCH]
+    watch.ends_with_the_test(getattr(item, "function", None))
+    return watch.stop()

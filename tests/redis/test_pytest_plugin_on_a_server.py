@@ -4,6 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from redis import Redis
+from servers import wait_blocking
+
+from aiopool.integrations import pytest as plugin
 
 TESTS = """
 import pytest
@@ -81,3 +85,53 @@ def test_what_it_can_not_use_it_says_without_the_password(locked_server, run):
     assert "4 errors" in result, said
     assert f"can't use the database 127.0.0.1:{locked_server.port}/0: invalid username" in said
     assert "guessed" not in said
+
+
+@pytest.mark.parametrize(
+    "end", ["/db9", "/9/3", "/9#x", "?db=nine", "/-1", "nine/9"], ids=lambda end: end.strip("/?")
+)
+def test_what_does_not_tell_a_database_is_refused_and_none_is_emptied(server, run, end):
+    server.run("SET", "others", "data")
+    result, said = run(server.url.replace("//", "//default:s3cret@") + end)
+    assert "4 errors" in result, said
+    assert "can't read what --aiopool-redis-url or --redis-url gives: it must be like" in said
+    assert "s3cret" not in said
+    assert server.run("GET", "others") == "data"
+
+
+def test_that_it_may_not_empty_the_database_it_says_without_the_password(server, run):
+    server.run("ACL", "SETUSER", "reader", "on", ">s3cret", "~*", "+@all", "-flushdb")
+    try:
+        result, said = run(server.url.replace("//", "//reader:s3cret@") + "/3")
+    finally:
+        server.run("ACL", "DELUSER", "reader")
+    assert "5 errors" in result, said  # it can't at the end, either
+    assert f"can't use the database 127.0.0.1:{server.port}/3: this user has no permissions" in said
+    assert "During handling of" not in said
+    assert "s3cret" not in said
+
+
+def test_a_process_of_xdist_without_a_number_is_told_why_it_has_no_database(server, run):
+    result, said = run(f"{server.url}/5", "--tx", "popen//id=mine", "--dist", "each")
+    assert "4 errors" in result, said
+    assert "by its number, which 'mine' has not" in said
+
+
+def test_the_other_options_of_the_url_are_kept(server, run, tmp_path):
+    (tmp_path / "test_it.py").write_text("""
+import asyncio
+
+def test_it(redis_pool):
+    assert asyncio.run(redis_pool.client().client_getname()) == "its&his"
+""")
+    result, said = run(f"{server.url}/5?client_name=its%26his")
+    assert "1 passed" in result, said
+
+
+def test_its_own_connections_are_closed(server, monkeypatch):
+    made = []
+    from_url = Redis.from_url
+    monkeypatch.setattr(Redis, "from_url", lambda url: made.append(from_url(url)) or made[-1])
+    assert plugin._run(server.url, "DBSIZE") == 0
+    assert len(made) == 1
+    wait_blocking(lambda: not server.clients(), "its connection is closed")
