@@ -47,7 +47,8 @@ def cleanup_ctx(
 
     Of several, aiohttp closes the last one first. If one can't be opened (only one with a `min_size` can fail),
     the app does not start, and `web.run_app` closes those that were open. (With a `web.AppRunner` of your own
-    `cleanup()` does: call it also if `setup()` has failed.)
+    `cleanup()` does: call it also if `setup()` has failed.) If that closing is cancelled, the grace of this pool is
+    over, and aiohttp goes on to the others, which have theirs.
 
     Args:
         pool: A pool, not a view, which has nothing to open.

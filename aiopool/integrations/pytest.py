@@ -113,7 +113,7 @@ _LIKE = "it must be like redis://localhost:6379/9, and the password be percent-e
 @pytest.fixture(scope="session")
 def _aiopool_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Give what empties the database of the tests of this process and tells its URL."""
-    given: str | None = request.config.getoption(_OPTION, None)
+    given: str | None = request.config.getoption(_OPTION)
     if given is None:
         yield from _fake()
         return
