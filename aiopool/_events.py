@@ -1,6 +1,7 @@
 """What happens in a pool, told to those who listen, at the price of nothing to those who don't."""
 
 import logging
+import os
 from asyncio import CancelledError
 from collections.abc import Callable
 from inspect import iscoroutinefunction
@@ -145,9 +146,18 @@ class Events:
 # Of all pools, for who is to hear of those that others make: see `everywhere`.
 _all: WeakSet[Events] = WeakSet()
 _everywhere: list[Listener] = []
-_registry = (
-    RLock()
-)  # who listens to what: a listener to all pools, to those of other threads as well
+# Who listens to what: a listener to all pools, to those of other threads as well.
+_registry = RLock()
+
+
+def _make_anew() -> None:
+    """In a forked child: who had the lock is not there."""
+    global _registry  # noqa: PLW0603 - it is the process' own
+    _registry = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_make_anew)
 
 
 def everywhere(listener: Listener) -> Callable[[], None]:

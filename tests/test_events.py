@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import subprocess
 import sys
 from threading import Thread
 
@@ -352,3 +354,35 @@ def test_who_listens_everywhere_does_not_mind_threads_that_make_pools():
         sys.setswitchinterval(usual)
     assert not errors
     assert not any(pool._events.lent for pool in made)
+
+
+FORK_WHILE_A_THREAD_MAKES_A_POOL = """
+import os, threading, warnings
+from aiopool import RedisPool
+from aiopool import _events
+
+warnings.simplefilter("ignore")  # that a process with threads forks: that is what is tried
+held, enough = threading.Event(), threading.Event()
+
+def hold():
+    with _events._registry:
+        held.set()
+        enough.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+if (child := os.fork()) == 0:
+    RedisPool()
+    os._exit(7)
+enough.set()
+thread.join()
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_child_makes_pools_although_a_thread_was_making_one():
+    words = [sys.executable, "-c", FORK_WHILE_A_THREAD_MAKES_A_POOL]
+    done = subprocess.run(words, timeout=20, check=False)  # noqa: S603 - its own words
+    assert done.returncode == 7
