@@ -1,6 +1,7 @@
 """The example service as its users run it: uvicorn in a process of its own, on a real Redis server."""
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -222,6 +223,25 @@ def start(empty_redis_url, tmp_path):
         service.kill()
 
 
+@pytest.fixture
+def example(monkeypatch):
+    """The package itself, for tests of one part of it."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    for part in ("cache", "jobs", "stopping"):
+        importlib.import_module(f"fastapi_service.{part}")
+    return importlib.import_module("fastapi_service")
+
+
+def run(scenario, redis_url):
+    """Run a scenario with a pool, in this process."""
+
+    async def main():
+        async with RedisPool(redis_url, decode_responses=True) as pool, asyncio.timeout(20):
+            await scenario(pool)
+
+    asyncio.run(main())
+
+
 def others(redis):
     return [each for each in redis.client_list() if each["name"] != "test"]
 
@@ -247,6 +267,19 @@ def test_what_has_expired_is_asked_for_again(service, redis):
     until(lambda: not redis.exists("cache:milk"), "it has expired")
     assert service.get("/items/milk")[0] == 200
     assert service.origin_requests() == before + 2
+
+
+def test_no_item_has_the_key_of_the_lock_of_another(example, redis_url):
+    async def scenario(pool):
+        async def origin(name):  # called while the item's lock is there
+            if name == "kettle":
+                return await cache.get("kettle:lock") + await cache.get("lock:kettle")
+            return f"<{name}>"
+
+        cache = example.cache.Cache(pool.client(), origin)
+        assert await cache.get("kettle") == "<kettle:lock><lock:kettle>"
+
+    run(scenario, redis_url)
 
 
 # ---- limit ---------------------------------------------------------------------------------------
@@ -305,8 +338,21 @@ def test_a_job_is_done(service, redis):
     job = service.post("/jobs", {"text": "to be or not"})["job"]
     until(lambda: result(service, job) == "4 words", "it is done")
     assert redis.lrange("jobs", 0, -1) == redis.lrange("jobs:taken", 0, -1) == []
-    assert not redis.exists(f"job:{job}:lease")
+    assert not redis.exists(f"lease:{job}")
     assert service.get("/jobs/none")[0] == 404
+
+
+def test_a_lease_can_not_be_looked_at_as_if_it_were_a_job(example, empty_redis_url):
+    async def scenario(pool):
+        async def look(_text):
+            return f"{await jobs.find(f'{job}:lease')} {await jobs.find(f'lease:{job}')}"
+
+        jobs = example.jobs.Jobs(pool.client(), pool.client(), look)
+        job = await jobs.push("")
+        await jobs.work()
+        assert (await jobs.find(job))["result"] == "{} {}"
+
+    run(scenario, empty_redis_url)
 
 
 def test_workers_go_on_when_their_connections_were_cut(service, redis):
@@ -336,33 +382,29 @@ def done(redis, jobs):
 
 
 def test_a_job_that_does_not_end_in_time_is_given_back_at_once(
-    empty_redis, empty_redis_url, monkeypatch
+    example, empty_redis, empty_redis_url
 ):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    from fastapi_service.jobs import Jobs  # noqa: PLC0415 - from where it is now
-
     def queues():
         return [empty_redis.lrange(name, 0, -1) for name in ("jobs", "jobs:taken")]
 
-    async def cut_off():
+    async def scenario(pool):
         begun = asyncio.Event()
 
         async def endless(_text):
             begun.set()
             await asyncio.Future()
 
-        async with RedisPool(empty_redis_url, decode_responses=True) as pool, asyncio.timeout(20):
-            jobs = Jobs(pool.client(), pool.client(), endless)
-            first, second = [await jobs.push(text) for text in ("a", "b")]
-            work = asyncio.create_task(jobs.work())
-            await begun.wait()
-            assert queues() == [[second], [first]]
-            work.cancel()
-            await asyncio.wait([work])
-            assert work.cancelled()
-            assert queues() == [[second, first], []]  # the right one is next
+        jobs = example.jobs.Jobs(pool.client(), pool.client(), endless)
+        first, second = [await jobs.push(text) for text in ("a", "b")]
+        work = asyncio.create_task(jobs.work())
+        await begun.wait()
+        assert queues() == [[second], [first]]
+        work.cancel()
+        await asyncio.wait([work])
+        assert work.cancelled()
+        assert queues() == [[second, first], []]  # the right one is next
 
-    asyncio.run(cut_off())
+    run(scenario, empty_redis_url)
 
 
 # ---- Redis hangs, or is down ---------------------------------------------------------------------

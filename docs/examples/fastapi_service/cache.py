@@ -27,9 +27,10 @@ class Cache:
         return await asyncio.shield(fill)  # it is not this request's alone
 
     async def _fill(self, name: str) -> str:
-        key = f"cache:{name}"
+        # Clients choose the names, so no value may have a key that could be a lock's.
+        key, lock = f"cache:{name}", f"lock:{name}"
         # Of each process one asks for the lock, every 50 ms, and has no connection in between.
-        async with self._redis.lock(f"{key}:lock", timeout=2 * PATIENCE, sleep=0.05):
+        async with self._redis.lock(lock, timeout=2 * PATIENCE, sleep=0.05):
             if (value := await self._redis.get(key)) is None:  # else another process has filled it
                 async with asyncio.timeout(PATIENCE):
                     value = await self._ask(name)

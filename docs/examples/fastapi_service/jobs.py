@@ -60,7 +60,7 @@ class Jobs:
         """
         if job := await self._reader.blmove(WAITING, TAKEN, 1, "RIGHT", "LEFT"):
             try:
-                await self._redis.set(f"job:{job}:lease", "", px=int(1000 * self._lease))
+                await self._redis.set(f"lease:{job}", "", px=int(1000 * self._lease))
                 await self._finish(job, await self._outcome(job))
             except asyncio.CancelledError:  # the service ends, and does not wait any longer
                 await self._put_back(keys=[TAKEN, WAITING], args=[job])
@@ -80,7 +80,7 @@ class Jobs:
             transaction.hset(f"job:{job}", mapping=outcome)
             transaction.expire(f"job:{job}", KEPT)
             transaction.lrem(TAKEN, 1, job)
-            transaction.delete(f"job:{job}:lease")
+            transaction.delete(f"lease:{job}")
             await transaction.execute()
 
     async def put_back_the_lost(self) -> None:
@@ -88,7 +88,7 @@ class Jobs:
         without = {
             job
             for job in await self._redis.lrange(TAKEN, 0, -1)
-            if not await self._redis.exists(f"job:{job}:lease")
+            if not await self._redis.exists(f"lease:{job}")
         }
         for job in without & self._suspects:
             await self._put_back(keys=[TAKEN, WAITING], args=[job])
