@@ -282,6 +282,39 @@ def test_no_item_has_the_key_of_the_lock_of_another(example, redis_url):
     run(scenario, redis_url)
 
 
+def test_a_lock_that_is_lost_while_the_origin_is_asked_is_no_error(example, redis_url, caplog):
+    async def scenario(pool):
+        async def origin(_name):
+            assert await pool.client().delete("lock:lost") == 1
+            return "found"
+
+        cache = example.cache.Cache(pool.client(), origin)
+        assert await asyncio.gather(*(cache.get("lost") for _ in range(3))) == ["found"] * 3
+        assert "no longer owned" in caplog.text
+
+    run(scenario, redis_url)
+
+
+def test_who_leaves_does_not_take_the_value_from_others_that_wait_for_it(example, redis_url):
+    async def scenario(pool):
+        asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def origin(name):
+            asked.set()
+            await answer.wait()
+            return name
+
+        cache = example.cache.Cache(pool.client(), origin)
+        leaves, *stay = [asyncio.create_task(cache.get("shared")) for _ in range(3)]
+        await asked.wait()
+        leaves.cancel()
+        await asyncio.wait([leaves])
+        answer.set()
+        assert await asyncio.gather(*stay) == ["shared"] * 2
+
+    run(scenario, redis_url)
+
+
 # ---- limit ---------------------------------------------------------------------------------------
 
 
@@ -297,6 +330,14 @@ def test_of_requests_at_once_so_many_are_let_in_as_are_allowed_in_all_processes(
         if status == 429:
             assert 1 <= int(headers["Retry-After"]) <= 10
     assert services[0].get("/items/limited", next(addresses))[0] == 200
+
+
+def test_who_goes_on_asking_is_let_in_again_when_the_window_is_over(service, redis):
+    client = next(addresses)
+    assert service.get("/items/limited", client)[0] == 200
+    redis.set(f"limit:{client}", 20, px=500)  # as if it had asked often, and long ago
+    assert service.get("/items/limited", client)[0] == 429
+    until(lambda: service.get("/items/limited", client)[0] == 200, "it is let in", within=5)
 
 
 # ---- events --------------------------------------------------------------------------------------
@@ -355,6 +396,36 @@ def test_a_lease_can_not_be_looked_at_as_if_it_were_a_job(example, empty_redis_u
     run(scenario, empty_redis_url)
 
 
+def test_of_a_job_that_fails_clients_learn_no_more_than_that(example, empty_redis_url, caplog):
+    async def scenario(pool):
+        async def fail(_text):
+            msg = "postgres://user:secret@db"
+            raise OSError(msg)
+
+        jobs = example.jobs.Jobs(pool.client(), pool.client(), fail)
+        job = await jobs.push("a")
+        await jobs.work()
+        assert await jobs.find(job) == {"state": "failed", "text": "a"}
+        assert "secret" in caplog.text
+
+    run(scenario, empty_redis_url)
+
+
+def test_a_job_that_takes_half_its_lease_has_failed(example, empty_redis, empty_redis_url):
+    async def scenario(pool):
+        async def endless(_text):
+            await asyncio.Future()
+
+        jobs = example.jobs.Jobs(pool.client(), pool.client(), endless, lease=0.2)
+        job = await jobs.push("a")
+        async with asyncio.timeout(5):
+            await jobs.work()
+        assert (await jobs.find(job))["state"] == "failed"
+        assert empty_redis.llen("jobs") == empty_redis.llen("jobs:taken") == 0
+
+    run(scenario, empty_redis_url)
+
+
 def test_workers_go_on_when_their_connections_were_cut(service, redis):
     until(lambda: service.lent("workers") == 2, "they wait for jobs")
     assert redis.client_kill_filter(_type="normal", skipme=True) > 2
@@ -403,6 +474,28 @@ def test_a_job_that_does_not_end_in_time_is_given_back_at_once(
         await asyncio.wait([work])
         assert work.cancelled()
         assert queues() == [[second, first], []]  # the right one is next
+
+    run(scenario, empty_redis_url)
+
+
+def test_a_job_that_another_has_put_back_is_not_put_back_again(
+    example, empty_redis, empty_redis_url
+):
+    async def scenario(pool):
+        begun = asyncio.Event()
+
+        async def endless(_text):
+            begun.set()
+            await asyncio.Future()
+
+        jobs = example.jobs.Jobs(pool.client(), pool.client(), endless)
+        job = await jobs.push("a")
+        work = asyncio.create_task(jobs.work())
+        await begun.wait()
+        empty_redis.lmove("jobs:taken", "jobs")  # as when its lease is over
+        work.cancel()
+        await asyncio.wait([work])
+        assert empty_redis.lrange("jobs", 0, -1) == [job]
 
     run(scenario, empty_redis_url)
 

@@ -29,8 +29,11 @@ class Cache:
     async def _fill(self, name: str) -> str:
         # Clients choose the names, so no value may have a key that could be a lock's.
         key, lock = f"cache:{name}", f"lock:{name}"
-        # Of each process one asks for the lock, every 50 ms, and has no connection in between.
-        async with self._redis.lock(lock, timeout=2 * PATIENCE, sleep=0.05):
+        # Of each process one asks for the lock, every 50 ms, and has no connection in between. If Redis loses
+        # the lock meanwhile, another may ask the origin, too; the value is as good.
+        async with self._redis.lock(
+            lock, timeout=2 * PATIENCE, sleep=0.05, raise_on_release_error=False
+        ):
             if (value := await self._redis.get(key)) is None:  # else another process has filled it
                 async with asyncio.timeout(PATIENCE):
                     value = await self._ask(name)
