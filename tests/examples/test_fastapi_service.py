@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
@@ -583,6 +583,78 @@ def test_an_app_may_live_again_on_another_event_loop(empty_redis_url, monkeypatc
     assert (
         asyncio.run(live()) == asyncio.run(live()) == 4
     )  # workers, caretaker, who ends the streams
+
+
+@pytest.fixture
+def app_with_an_endless_job(example, empty_redis, empty_redis_url, monkeypatch):
+    """Gives a context in which the app lives, up to a grace of nothing, and does a job that does not end."""
+    begun = asyncio.Event()
+
+    async def endless(_text):
+        begun.set()
+        await asyncio.Future()
+
+    def endless_jobs(redis, reader, _do, lease):
+        return example.jobs.Jobs(redis, reader, endless, lease)
+
+    @asynccontextmanager
+    async def living():
+        app = example.create_app(RedisPool(empty_redis_url, decode_responses=True))
+        async with app.router.lifespan_context(app):
+            empty_redis.lpush("jobs", "endless")
+            await begun.wait()
+            yield
+
+    monkeypatch.setattr(example, "GRACE", 0)
+    monkeypatch.setattr(example, "Jobs", endless_jobs)
+    return living()
+
+
+def test_who_has_not_finished_after_the_grace_puts_its_job_back(
+    app_with_an_endless_job, empty_redis
+):
+    async def scenario():
+        async with app_with_an_endless_job:
+            assert empty_redis.llen("jobs") == 0
+        assert empty_redis.lrange("jobs", 0, -1) == ["endless"]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(scenario())
+    until(lambda: not others(empty_redis), "no connection is left")
+
+
+def test_it_ends_soon_while_redis_hangs(app_with_an_endless_job, empty_redis):
+    async def scenario():
+        async with app_with_an_endless_job:
+            hangs.enter_context(frozen(empty_redis))
+
+    with ExitStack() as hangs:
+        begun = time.monotonic()
+        asyncio.run(scenario())
+        assert time.monotonic() - begun < 8
+    assert empty_redis.llen("jobs") + empty_redis.llen("jobs:taken") == 1  # it is not lost
+
+
+def test_signals_are_passed_on_and_later_they_are_the_servers_again(example):
+    heard = []
+
+    def server(number, _frame):
+        heard.append(number)
+
+    async def scenario():
+        stopping = asyncio.Event()
+        with example.stopping.told_at_once(stopping):
+            signal.raise_signal(number)
+            await asyncio.wait_for(stopping.wait(), 5)
+        return signal.getsignal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.signal(number, server)
+        try:
+            assert asyncio.run(scenario()) is server
+        finally:
+            signal.signal(number, before)
+    assert heard == [signal.SIGINT, signal.SIGTERM]
 
 
 def test_stopped_under_load_it_loses_nothing_and_leaves_nothing(start, empty_redis):

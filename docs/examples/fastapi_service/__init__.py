@@ -79,7 +79,7 @@ def create_app(  # noqa: C901 - so many paths does it have
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stopping = events.stopping = asyncio.Event()  # of this event loop; tests may have several
         steps = [*[jobs.work] * workers, jobs.put_back_the_lost]
-        async with starlette.lifespan(pool)(app):
+        async with starlette.lifespan(pool, timeout=1.0)(app):
             with told_at_once(stopping):
                 tasks = [asyncio.create_task(repeat(step, stopping)) for step in steps]
                 tasks.append(asyncio.create_task(events.end()))
@@ -88,7 +88,7 @@ def create_app(  # noqa: C901 - so many paths does it have
             await asyncio.wait(tasks, timeout=GRACE)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, timeout=1)  # for jobs to be put back, if Redis answers
 
     app = FastAPI(lifespan=lifespan, exception_handlers=handlers)
     app.add_middleware(Deadline, seconds=DEADLINE)
