@@ -41,6 +41,16 @@ def place(message: Message) -> tuple[int, int]:
     return int(milliseconds), int(number)
 
 
+def parsed(data: str) -> Message | None:
+    """Give a message that was published; nothing, if it is none of the chat's."""
+    try:
+        message: Message = json.loads(data)
+        place(message)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return message
+
+
 class Listener:
     """Somebody in a room, and what they have yet to be sent, or why they are to go."""
 
@@ -107,24 +117,27 @@ class Chat:
     async def history(self, room: str) -> list[Message]:
         """Give what was said last, the oldest first."""
         newest = await self._redis.xrevrange(f"room:{room}", count=SHOWN)
-        return [{"id": number, **said} for number, said in reversed(newest)]
+        return [{**said, "id": number} for number, said in reversed(newest)]
 
     async def hear(self) -> None:
         """Pass on what is said, by one subscription for all who listen; never ends."""
-        while True:  # without a pause: while Redis is down, the pool makes them
+        while True:
             try:
                 async with self._ear.pubsub() as pubsub:
                     await pubsub.psubscribe("room:*")
                     async for heard in pubsub.listen():
                         await self._pass_on(heard)
-            except RedisError as error:
-                logger.warning("nothing can be heard for the moment: %s", error)
+                        await asyncio.sleep(0)  # for listeners to send it, if many come at once
+            except Exception:
+                logger.exception("nothing can be heard; it tries again in a second")
+                await asyncio.sleep(1)
 
     async def _pass_on(self, heard: dict[str, str]) -> None:
         if heard["type"] == "pmessage":
             room = heard["channel"].removeprefix("room:")
-            for listener in self._rooms.get(room, ()):
-                listener.tell(json.loads(heard["data"]))
+            if message := parsed(heard["data"]):
+                for listener in self._rooms.get(room, ()):
+                    listener.tell(message)
         else:  # It has subscribed, perhaps anew: who knows what was said meanwhile.
             for room in list(self._rooms):
                 for message in await self.history(room):
@@ -164,8 +177,13 @@ async def read(request: web.Request) -> web.Response:
 @routes.post("/rooms/{room}/messages")
 async def write(request: web.Request) -> web.Response:
     """Say something, without being there."""
-    form = await request.post()
-    name, text = str(form.get("name", "somebody")), str(form.get("text", ""))
+    try:
+        form = await request.post()
+    except (LookupError, ValueError):  # no such charset, or not in it
+        raise web.HTTPBadRequest from None
+    name, text = form.get("name", "somebody"), form.get("text", "")
+    if not (isinstance(name, str) and isinstance(text, str)):  # but a file
+        raise web.HTTPBadRequest
     number = await request.app[CHAT].say(request.match_info["room"], name, text)
     return web.json_response({"id": number}, status=201)
 
@@ -184,14 +202,15 @@ async def attend(request: web.Request) -> web.WebSocketResponse:
         await socket.prepare(request)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(listener.send(socket, history))
-            async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    try:
-                        await chat.say(room, name, message.data)
-                    except (PoolTimeout, TooManyWaiters):
-                        await socket.send_json({"error": "busy: this was not said"})
-                    except RedisError:
-                        await socket.send_json({"error": "this may have been said, or not"})
+            with suppress(ConnectionResetError):  # gone, before it could be told of an error
+                async for message in socket:
+                    if message.type is WSMsgType.TEXT:
+                        try:
+                            await chat.say(room, name, message.data)
+                        except (PoolTimeout, TooManyWaiters):
+                            await socket.send_json({"error": "busy: this was not said"})
+                        except RedisError:
+                            await socket.send_json({"error": "this may have been said, or not"})
             listener.dismiss(WSCloseCode.OK)
     return socket
 
@@ -206,9 +225,16 @@ async def health(request: web.Request) -> web.Response:
 
 def make_app(url: str) -> web.Application:
     """Make the service, which does not start if Redis can't be reached: that is `min_size`."""
-    pool = RedisPool(url, max_size=5, min_size=1, timeout=0.5, decode_responses=True)
+    pool = RedisPool(
+        url,
+        max_size=5,
+        min_size=1,
+        timeout=0.5,
+        decode_responses=True,
+        encoding_errors="replace",  # whatever others write there, it can be read
+    )
     app = web.Application(middlewares=[unavailable])
-    app.cleanup_ctx.append(cleanup_ctx(pool))  # it is closed after what comes next
+    app.cleanup_ctx.append(cleanup_ctx(pool, timeout=1))  # it is closed after what comes next
     app.cleanup_ctx.append(chat)
     app.on_shutdown.append(dismiss_all)
     app.add_routes(routes)
@@ -220,4 +246,4 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
     app = make_app(os.environ.get("REDIS_URL", "redis://localhost:6379"))
-    web.run_app(app, port=port, shutdown_timeout=5)  # until SIGTERM or Ctrl-C
+    web.run_app(app, port=port, shutdown_timeout=1)  # until SIGTERM or Ctrl-C

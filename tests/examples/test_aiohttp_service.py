@@ -2,18 +2,21 @@
 
 import asyncio
 import importlib.util
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 import redis
+from aiohttp import web
 
 from aiopool._cli._redis_server import free_port, redis_server
 
@@ -52,6 +55,9 @@ class Service:
         if not self._told:  # a second time would be an order to end at once
             self._told = True
             self._process.terminate()
+
+    def wait(self):
+        return self._process.wait(30)
 
     def end(self):
         """Wait until it ends; gives its status, and what it has said."""
@@ -104,6 +110,31 @@ async def browser():
     # Around all: timeouts of receive() begin anew with each heartbeat.
     async with asyncio.timeout(40), aiohttp.ClientSession() as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def chat():
+    """The module itself."""
+    spec = importlib.util.spec_from_file_location("chat_example", SCRIPT)
+    chat = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(chat)
+    return chat
+
+
+@asynccontextmanager
+async def served(app, admin):
+    """Serve it in this process, to the session that this gives; it leaves no connection."""
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await eventually(lambda: admin.pubsub_numpat() == 1)  # it hears
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with asyncio.timeout(30), aiohttp.ClientSession(url) as session:
+            yield session
+    finally:
+        await runner.cleanup()
+    await eventually(lambda: others(admin) == [])
 
 
 async def eventually(condition):
@@ -194,6 +225,34 @@ def test_who_comes_in_while_others_talk_hears_each_message_once(server, admin):
         asyncio.run(scenario(service))
 
 
+def test_of_a_room_about_a_thousand_messages_are_remembered(chat, server, admin):
+    async def scenario():
+        adding = admin.pipeline()
+        for number in range(1500):
+            adding.xadd("room:tea", {"name": "ann", "text": f"{number}"})
+        adding.execute()
+        async with served(chat.make_app(server), admin) as session:
+            await session.post("/rooms/tea/messages", data={"text": "last"})
+        assert admin.xrevrange("room:tea", count=1)[0][1]["text"] == "last"
+        assert 1000 <= admin.xlen("room:tea") < 1200
+
+    asyncio.run(scenario())
+
+
+def test_all_of_many_messages_that_come_at_once_are_heard(chat, server, admin):
+    async def scenario():
+        async with served(chat.make_app(server), admin) as session:
+            bob = await session.ws_connect("/rooms/tea")
+            with admin.pipeline() as transaction:
+                for number in range(1, 401):
+                    message = {"id": f"1-{number}", "name": "ann", "text": f"{number}"}
+                    transaction.publish("room:tea", json.dumps(message))
+                transaction.execute()
+            assert await texts(bob, 400) == [f"{number}" for number in range(1, 401)]
+
+    asyncio.run(scenario())
+
+
 # ---- in trouble ----------------------------------------------------------------------------------
 
 
@@ -232,11 +291,86 @@ def test_a_lost_subscription_loses_no_message(server, admin):
         asyncio.run(scenario(service))
 
 
-def test_a_socket_that_is_too_far_behind_is_closed():
-    spec = importlib.util.spec_from_file_location("chat_example", SCRIPT)
-    chat = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(chat)
+def test_what_others_publish_that_is_no_message_is_passed_over(chat, server, admin, caplog):
+    foreign = ["hello", "1", "[1]", '{"text": "x"}', '{"id": 5}', '{"id": "x"}', b"\xff\xfe"]
 
+    async def scenario():
+        async with served(chat.make_app(server), admin) as session:
+            bob = await session.ws_connect("/rooms/tea")
+            for each in foreign:
+                assert admin.publish("room:tea", each) == 1
+            await session.post("/rooms/tea/messages", data={"text": "still here"})
+            assert await texts(bob, 1) == ["still here"]
+
+    asyncio.run(scenario())
+    assert caplog.messages == []
+
+
+def test_while_the_subscription_is_refused_it_tries_again_each_second(chat, server, admin, caplog):
+    def refused():
+        return [record.created for record in caplog.records if "in a second" in record.getMessage()]
+
+    async def scenario():
+        async with served(chat.make_app(server), admin) as session:
+            bob = await session.ws_connect("/rooms/tea")
+            admin.acl_setuser("default", enabled=True, reset_channels=True)
+            try:
+                admin.client_kill_filter(_type="pubsub")
+                await eventually(lambda: len(refused()) == 2)
+            finally:
+                admin.execute_command("ACL", "SETUSER", "default", "allchannels")
+            await session.post("/rooms/tea/messages", data={"text": "once more"})
+            assert await texts(bob, 1) == ["once more"]
+        first, second = refused()
+        assert second - first > 0.9
+
+    asyncio.run(scenario())
+
+
+def test_a_form_that_can_not_be_read_is_answered_400(chat, server, admin):
+    urlencoded = "application/x-www-form-urlencoded"
+
+    async def scenario():
+        async with served(chat.make_app(server), admin) as session:
+
+            async def post(data, charset=None):
+                headers = charset and {"Content-Type": f"{urlencoded}; charset={charset}"}
+                async with session.post(
+                    "/rooms/tea/messages", data=data, headers=headers
+                ) as answer:
+                    return answer.status
+
+            for field in ("name", "text"):
+                form = aiohttp.FormData()
+                form.add_field(field, b"data", filename="file.txt")
+                assert await post(form) == 400
+            assert await post(b"text=a", "nonsense") == 400
+            assert await post(b"text=\xff", "utf-8") == 400
+            assert await post(b"text=a", "utf-8") == 201
+        assert [said["text"] for _, said in admin.xrange("room:tea")] == ["a"]
+
+    asyncio.run(scenario())
+
+
+def test_who_leaves_before_being_told_of_an_error_leaves_none(chat, server, admin, caplog):
+    async def scenario():
+        app = chat.make_app(server)
+        async with served(app, admin) as session:
+            bob = await session.ws_connect("/rooms/tea")
+            pool = app[chat.POOL]
+            async with AsyncExitStack() as busy:
+                for _ in range(SIZE - 1):
+                    await busy.enter_async_context(pool.connection())
+                await bob.send_str("in vain")
+                await eventually(lambda: pool.stats().waiting)
+                bob._response.connection.transport.abort()
+                await eventually(lambda: not app[chat.CHAT].listeners())
+
+    asyncio.run(scenario())
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_socket_that_is_too_far_behind_is_closed(chat):
     class Socket:
         def __init__(self):
             self.sent = []
@@ -270,6 +404,27 @@ def test_sigterm_closes_the_sockets_and_ends_it(server, admin):
                 assert (await each.receive()).data == 1001  # going away
 
     with running(server, admin) as [service]:
+        asyncio.run(scenario(service))
+
+
+def test_it_ends_soon_while_redis_hangs(server, admin):
+    async def scenario(service):
+        async with browser() as session:
+            sockets = [await session.ws_connect(f"{service.url}/rooms/tea") for _ in range(3)]
+            process = admin.info("server")["process_id"]
+            os.kill(process, signal.SIGSTOP)
+            try:
+                for each in sockets:
+                    await each.send_str("in vain")
+                begun = time.monotonic()
+                service.terminate()
+                assert await asyncio.to_thread(service.wait) == 0
+                assert time.monotonic() - begun < 5
+            finally:
+                os.kill(process, signal.SIGCONT)
+            await eventually(lambda: others(admin) == [])
+
+    with running(server, admin, says="no connection within 0.5 s") as [service]:
         asyncio.run(scenario(service))
 
 
