@@ -79,12 +79,8 @@ class Walk:
         for key in keys:
             try:
                 await self._work_out(key)
-            except (
-                ResponseError,
-                ValueError,
-                TypeError,
-            ) as error:  # this key's; others end the walk
-                self.failed[key] = error
+            except (ResponseError, ValueError, TypeError, OverflowError) as error:
+                self.failed[key] = error  # it is this key's; others end the walk
             self.seen += 1
 
     async def _work_out(self, key: str) -> None:
@@ -93,7 +89,7 @@ class Walk:
             self.before += 1
         # HSETNX: a key that has come twice is done once.
         elif await self._redis.hsetnx(key, "total", f"{float(price) * int(stock):.2f}"):
-            self.done[kind] += 1
+            self.done[kind or "(none)"] += 1
 
     def report(self) -> str:
         """Tell what has become of all keys."""
@@ -119,7 +115,7 @@ def progress(expected: int) -> Iterator[Callable[[int], None]]:
 
         def tell(seen: int) -> None:
             nonlocal told
-            if (tenths := seen * 10 // expected) > told:
+            if (tenths := seen * 10 // max(expected, 1)) > told:
                 told = tenths
                 print(f"{seen:,} of {expected:,}", flush=True)
 
@@ -145,7 +141,9 @@ async def walk(pool: RedisPool, workers: int, *, pipelined: bool) -> None:
 async def main(options: argparse.Namespace) -> None:
     """Do what is asked for."""
     url = os.environ.get("REDIS_URL", "redis://localhost:6379")
-    async with RedisPool(url, max_size=options.connections, decode_responses=True) as pool:
+    # What is no UTF-8 stays as it is: a key goes back as it came.
+    text = {"decode_responses": True, "encoding_errors": "surrogateescape"}
+    async with RedisPool(url, max_size=options.connections, **text) as pool:
         match options.what:
             case "fill":
                 await fill(pool.client(), options.keys)
@@ -155,15 +153,24 @@ async def main(options: argparse.Namespace) -> None:
                 await clear(pool.client())
 
 
+def positive(text: str) -> int:
+    """Read a number that is at least 1."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["fill", "walk", "clear"])
-    parser.add_argument("--keys", type=int, default=100_000, help="how many to make")
-    parser.add_argument("--workers", type=int, default=100, help="how many keys at a time")
-    parser.add_argument("--connections", type=int, default=10, help="at most")
+    parser.add_argument("--keys", type=positive, default=100_000, help="how many to make")
+    parser.add_argument("--workers", type=positive, default=100, help="how many keys at a time")
+    parser.add_argument("--connections", type=positive, default=10, help="at most")
     parser.add_argument("--pipelined", action="store_true", help="let the workers share one")
+    options = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # for keys that are no text
     try:
-        asyncio.run(main(parser.parse_args()))
+        asyncio.run(main(options))
     except KeyboardInterrupt:
         sys.exit("interrupted: the next walk goes on from here")
     except RedisError as error:

@@ -35,6 +35,14 @@ def admin(url):
         assert [each for each in admin.client_list() if each["name"] != "admin"] == []
 
 
+@pytest.fixture
+def example():
+    spec = importlib.util.spec_from_file_location("many_keys_example", SCRIPT)
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example
+
+
 def start(url, *words, **options):
     env = {name: value for name, value in os.environ.items() if name not in FORCED}
     return subprocess.Popen(  # noqa: S603 - the example
@@ -94,6 +102,37 @@ def test_a_second_walk_does_nothing_again_but_tries_what_has_failed(url, admin):
     assert admin.dbsize() == 0
 
 
+def test_whatever_is_in_a_hash_ends_no_walk(url, admin):
+    good = {"kind": "book", "price": "2", "stock": "3"}
+    admin.hset("item:good", mapping=good)
+    admin.hset("item:of no kind", mapping={"price": "2", "stock": "3"})
+    admin.hset("item:much", mapping=good | {"stock": "9" * 400})
+    admin.hset("item:empty", "kind", "book")
+    admin.hset("item:bytes", mapping=good | {"price": b"\xff\xfe"})
+    admin.hset(b"item:\xff", mapping=good | {"kind": b"\xfe"})
+    out = run(url, "walk", "--pipelined")
+    assert counts(out) == (3, 0, 3)
+    assert "  (none)       1\n" in out
+    assert "  \\udcfe " in out
+    assert {f"item:{name}" for name in ("much", "empty", "bytes")} == set(
+        re.findall(r"^  (item:\w+): ", out, re.MULTILINE)
+    )
+    assert admin.hget(b"item:\xff", "total") == "6.00"
+    assert admin.dbsize() == 6
+
+
+def test_a_walk_without_workers_is_refused():
+    process = start("redis://127.0.0.1:1", "walk", "--workers", "0", stderr=subprocess.PIPE)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    assert "argument --workers: invalid positive value: '0'" in said
+
+
+def test_keys_that_come_into_an_empty_database_meanwhile_are_no_error(example):
+    with example.progress(0) as show:
+        show(3)
+
+
 def test_without_pipelining_there_are_as_many_connections_as_allowed(url, admin):
     run(url, "fill", "--keys", "2000")
     admin.config_resetstat()
@@ -101,14 +140,6 @@ def test_without_pipelining_there_are_as_many_connections_as_allowed(url, admin)
     assert counts(out) == (1999, 0, 1)
     assert out.endswith("connections opened: 3\n")
     assert admin.info("stats")["total_connections_received"] == 3
-
-
-@pytest.fixture
-def example():
-    spec = importlib.util.spec_from_file_location("many_keys_example", SCRIPT)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    return example
 
 
 def test_no_more_keys_are_under_way_than_there_are_workers(example):
