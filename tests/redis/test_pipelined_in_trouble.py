@@ -469,7 +469,7 @@ async def test_closing_a_pool_that_opened_itself_is_not_the_end_of_its_client(se
 
 
 async def test_lanes_that_are_hardly_ever_idle_are_drained_all_the_same(teller, wire):
-    teller.pace = 0.0001
+    teller.pace = 0.001
     async with pool_of(teller.url, max_size=2, **wire) as pool:
         async with Crowd(pool.pipelined(lanes=2), 100) as crowd:
             for number in range(1, 6):
