@@ -58,7 +58,7 @@ class Ledger:
         self._in_multi = False
         self._watching = False
         self._stained = False
-        self.listens = False  # so whoever has it keeps it, on purpose
+        self.listens: bool = False  # so whoever has it keeps it, on purpose
 
     @property
     def clean(self) -> bool:

@@ -229,7 +229,7 @@ def make_app(url: str) -> web.Application:
         url,
         max_size=5,
         min_size=1,
-        timeout=0.5,
+        timeout=1.0,
         decode_responses=True,
         encoding_errors="replace",  # whatever others write there, it can be read
     )

@@ -274,7 +274,7 @@ def test_who_gets_no_connection_is_told_so_and_can_try_again(server, admin):
             await bob.send_str("at last")
             assert sorted(await texts(bob, SIZE)) == ["0", "1", "2", "3", "at last"]
 
-    with running(server, admin, says="no connection within 0.5 s") as [service]:
+    with running(server, admin, says="no connection within 1 s") as [service]:
         asyncio.run(scenario(service))
 
 
@@ -422,7 +422,7 @@ def test_it_ends_soon_while_redis_hangs(server, admin):
                 os.kill(process, signal.SIGCONT)
             await eventually(lambda: others(admin) == [])
 
-    with running(server, admin, says="no connection within 0.5 s") as [service]:
+    with running(server, admin, says="no connection within 1 s") as [service]:
         asyncio.run(scenario(service))
 
 
