@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from asyncio import AbstractEventLoop, CancelledError, Future, Task, get_running_loop
+from asyncio import AbstractEventLoop, Future, Task, get_running_loop
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import replace
@@ -380,14 +380,12 @@ class Pool(Generic[C]):
             places.begin_closing(self._policy.closed_error(f"{self!r} was closed"))
             try:
                 await places.all_back(timeout)
-            except CancelledError:
-                places.sever()  # maybe there is no second call
-                raise
-            if timeout and places.lent:
-                msg = "%r has closed connections under their holders, after %g s of grace: %s"
-                names = ", ".join(repr(holder.task) for holder in self.holders()[:HOLDERS])
-                logger.warning(msg, self, timeout, names)
-            places.sever()
+                if timeout and places.lent:
+                    msg = "%r has closed connections under their holders, after %g s of grace: %s"
+                    names = ", ".join(repr(holder.task) for holder in self.holders()[:HOLDERS])
+                    logger.warning(msg, self, timeout, names)
+            finally:  # also if it is cancelled: maybe there is no second call
+                places.sever()
             await places.opener.ended()
 
     async def __aenter__(self) -> Self:
