@@ -20,7 +20,7 @@ import pytest
 import redis.exceptions
 from coredis.connection import TCPLocation
 from redis.asyncio import BlockingConnectionPool, ConnectionPool
-from servers import Server, eventually
+from servers import Server, eventually, slow_port
 
 from aiopool import RedisPool
 
@@ -357,28 +357,3 @@ async def silent_port() -> AsyncIterator[int]:
         yield listener.sockets[0].getsockname()[1]
         for writer in writers:
             writer.transport.abort()
-
-
-@contextlib.asynccontextmanager
-async def slow_port(server: Server, delay: float) -> AsyncIterator[int]:
-    """Where connecting takes this long."""
-    tasks: set[asyncio.Task[Any]] = set()
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-        finally:
-            writer.transport.abort()
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(task := asyncio.current_task())
-        await asyncio.sleep(delay)
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", server.port)
-        with contextlib.suppress(OSError):
-            await asyncio.gather(pass_on(reader, to_server), pass_on(from_server, writer))
-        tasks.discard(task)
-
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listener:
-        yield listener.sockets[0].getsockname()[1]
-        await eventually(lambda: not tasks, "all connections through it are closed", within=5)

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -347,6 +347,31 @@ class Listener:
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive()
+
+
+@contextlib.asynccontextmanager
+async def slow_port(server: Server, delay: float) -> AsyncIterator[int]:
+    """Where connecting takes this long."""
+    tasks: set[asyncio.Task[Any]] = set()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        finally:
+            writer.transport.abort()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(task := asyncio.current_task())
+        await asyncio.sleep(delay)
+        from_server, to_server = await asyncio.open_connection("127.0.0.1", server.port)
+        with contextlib.suppress(OSError):
+            await asyncio.gather(pass_on(reader, to_server), pass_on(from_server, writer))
+        tasks.discard(task)
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listener:
+        yield listener.sockets[0].getsockname()[1]
+        await eventually(lambda: not tasks, "all connections through it are closed")
 
 
 class TlsFront(Listener):

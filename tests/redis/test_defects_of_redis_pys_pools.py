@@ -15,7 +15,7 @@ from metrics import Telemetry
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.auth.token import SimpleToken
 from redis.observability.attributes import get_pool_name
-from servers import Server, eventually
+from servers import Server, eventually, slow_port
 
 from aiopool import RedisPool
 
@@ -155,7 +155,7 @@ async def test_a_peak_leaves_no_connections_behind_for_ever(kind, server: Server
 
 @both(BlockingConnectionPool)
 async def test_a_burst_does_not_open_a_connection_for_each_request(kind, server: Server):
-    async with slowly(server, 0.1) as port:
+    async with slow_port(server, 0.1) as port:
         pool = kind(host="127.0.0.1", port=port, max_connections=50, timeout=10)
         try:
             await asyncio.gather(*(echo(pool, b"%d" % number) for number in range(50)))
@@ -163,31 +163,6 @@ async def test_a_burst_does_not_open_a_connection_for_each_request(kind, server:
         finally:
             await pool.disconnect()
             await pool.aclose()
-
-
-@contextlib.asynccontextmanager
-async def slowly(server: Server, delay: float) -> AsyncIterator[int]:
-    """Give a port at which connecting takes this long."""
-    tasks: set[asyncio.Task[Any]] = set()
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-        finally:
-            writer.transport.abort()
-
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(task := asyncio.current_task())
-        await asyncio.sleep(delay)
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", server.port)
-        with contextlib.suppress(OSError):
-            await asyncio.gather(pass_on(reader, to_server), pass_on(from_server, writer))
-        tasks.discard(task)
-
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listener:
-        yield listener.sockets[0].getsockname()[1]
-        await eventually(lambda: not tasks, "all connections through it are closed")
 
 
 @both(BlockingConnectionPool)
