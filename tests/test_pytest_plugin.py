@@ -454,6 +454,23 @@ def test_a_test_that_leaks_a_connection_does_not_pass(run, mode, leak):
     assert " in test_it\n" in said or " in hand_on\n" in said
 
 
+# After the test; and ends with its suite.
+A_TASK_GOES_ON = """
+pool = Pool(FakeConnector())
+tasks = []
+
+@pytest.fixture(scope="module", autouse=True)
+def close():
+    yield
+    async def end():
+        tasks[0].cancel()
+        await asyncio.wait(tasks)
+        await pool.aclose()
+    loop = tasks[0].get_loop()
+    if not loop.is_closed():
+        loop.run_until_complete(end())
+"""
+
 NO_LEAKS = {
     "given back": """
 async def test_it(no_leaked_connections):
@@ -496,40 +513,14 @@ async def test_it(no_leaked_connections):
     await pool.aclose(timeout=0)
     await pool.release(taken)
 """,
-    "lent to a task that is still at work, or cancelled at the end": """
-pool = Pool(FakeConnector())
-tasks = []
-
-@pytest.fixture(scope="module", autouse=True)
-def close():
-    yield
-    async def end():
-        tasks[0].cancel()
-        await asyncio.wait(tasks)
-        await pool.aclose()
-    loop = tasks[0].get_loop()
-    if not loop.is_closed():
-        loop.run_until_complete(end())
-
+    "lent to a task that is still at work, or cancelled at the end": A_TASK_GOES_ON
+    + """
 async def test_it(no_leaked_connections):
     tasks.append(asyncio.create_task(busy(pool)))
     await until(lambda: pool.stats().lent)
 """,
-    "handed on to a task that is still at work": """
-pool = Pool(FakeConnector())
-tasks = []
-
-@pytest.fixture(scope="module", autouse=True)
-def close():
-    yield
-    async def end():
-        tasks[0].cancel()
-        await asyncio.wait(tasks)
-        await pool.aclose()
-    loop = tasks[0].get_loop()
-    if not loop.is_closed():
-        loop.run_until_complete(end())
-
+    "handed on to a task that is still at work": A_TASK_GOES_ON
+    + """
 async def work():
     conn = await asyncio.create_task(take(pool))
     try:

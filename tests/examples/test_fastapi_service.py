@@ -452,6 +452,17 @@ def done(redis, jobs):
     return sum(redis.hget(f"job:{job}", "state") == "done" for job in jobs)
 
 
+def with_endless_work(example, pool):
+    """Give jobs that never end, and what tells that one has begun."""
+    begun = asyncio.Event()
+
+    async def endless(_text):
+        begun.set()
+        await asyncio.Future()
+
+    return example.jobs.Jobs(pool.client(), pool.client(), endless), begun
+
+
 def test_a_job_that_does_not_end_in_time_is_given_back_at_once(
     example, empty_redis, empty_redis_url
 ):
@@ -459,13 +470,7 @@ def test_a_job_that_does_not_end_in_time_is_given_back_at_once(
         return [empty_redis.lrange(name, 0, -1) for name in ("jobs", "jobs:taken")]
 
     async def scenario(pool):
-        begun = asyncio.Event()
-
-        async def endless(_text):
-            begun.set()
-            await asyncio.Future()
-
-        jobs = example.jobs.Jobs(pool.client(), pool.client(), endless)
+        jobs, begun = with_endless_work(example, pool)
         first, second = [await jobs.push(text) for text in ("a", "b")]
         work = asyncio.create_task(jobs.work())
         await begun.wait()
@@ -482,13 +487,7 @@ def test_a_job_that_another_has_put_back_is_not_put_back_again(
     example, empty_redis, empty_redis_url
 ):
     async def scenario(pool):
-        begun = asyncio.Event()
-
-        async def endless(_text):
-            begun.set()
-            await asyncio.Future()
-
-        jobs = example.jobs.Jobs(pool.client(), pool.client(), endless)
+        jobs, begun = with_endless_work(example, pool)
         job = await jobs.push("a")
         work = asyncio.create_task(jobs.work())
         await begun.wait()

@@ -13,6 +13,20 @@ from servers import eventually
 TOLD = {"detail": "Service Unavailable"}  # and nothing else
 
 
+class Numbers:
+    """Lends what is no connection."""
+
+    async def open(self):
+        return 7
+
+    async def check(self, number): ...
+
+    def is_usable(self, number):
+        return number == 7
+
+    def close(self, number): ...
+
+
 class Service:
     """What a test knows of an app that is on the air: whom to ask, and what its server complains about."""
 

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import ClientPayloadError, WSCloseCode, WSMsgType, WSServerHandshakeError, web
 from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import STRICT, eventually, free_port
-from serving import TOLD, aiohttp_serving, silent_redis
+from serving import TOLD, Numbers, aiohttp_serving, silent_redis
 
 from aiopool import Pool, PoolTimeout, RedisPool, TooManyWaiters
 from aiopool.integrations.aiohttp import POOL, cleanup_ctx, unavailable
@@ -215,17 +215,6 @@ async def test_a_sub_app_may_have_a_pool_of_its_own(pool, server):
 
 
 async def test_a_pool_of_anything_has_a_key_of_its_own():
-    class Numbers:
-        async def open(self):
-            return 7
-
-        async def check(self, number): ...
-
-        def is_usable(self, number):
-            return number == 7
-
-        def close(self, number): ...
-
     key = web.AppKey("numbers", Pool)
 
     async def endpoint(request):

@@ -12,7 +12,7 @@ from redis.asyncio.client import PubSub
 from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import STRICT, eventually, free_port
-from serving import TOLD, silent_redis, uvicorn_serving
+from serving import TOLD, Numbers, silent_redis, uvicorn_serving
 from starlette.applications import Starlette
 from starlette.endpoints import WebSocketEndpoint
 from starlette.middleware import Middleware
@@ -261,17 +261,6 @@ async def test_a_view_limits_its_connections(server):
 
 
 async def test_a_pool_of_anything_lends_to_requests():
-    class Numbers:
-        async def open(self):
-            return 7
-
-        async def check(self, number): ...
-
-        def is_usable(self, number):
-            return number == 7
-
-        def close(self, number): ...
-
     pool = Pool(Numbers(), max_size=1, timeout=0)
     app = fastapi(pool)
 
