@@ -20,7 +20,7 @@ def lender(given: object) -> Lender | RedisCluster:
     found: object = getattr(given, "connection_pool", given)
     if isinstance(found, Pool | View | RedisPool):
         return found  # pyright: ignore[reportUnknownVariableType] - of any connections
-    what = f"the class {_name(given)}" if isinstance(given, type) else _name(type(given))
+    what = kind_of(given)
     if found is not given:
         what += f" whose pool is a {_name(type(found))}"
     msg = (
@@ -33,6 +33,11 @@ def lender(given: object) -> Lender | RedisCluster:
 def is_view(pool: Lender) -> bool:
     """Whether what this lends is lent by another pool as well."""
     return isinstance(pool, View | RedisView)
+
+
+def kind_of(given: object) -> str:
+    """Say what this is, but nothing that it knows, which may be secrets."""
+    return f"the class {_name(given)}" if isinstance(given, type) else _name(type(given))
 
 
 def _name(kind: type) -> str:

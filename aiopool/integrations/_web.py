@@ -5,7 +5,7 @@ from typing import Any, TypeAlias, cast
 
 from aiopool import Pool, PoolTimeout, RedisPool, Stats, TooManyWaiters
 
-from ._lenders import is_view
+from ._lenders import is_view, kind_of
 
 LONGEST = 30
 TRY_AGAIN_LATER = 1013  # a close code of WebSockets, registered with IANA
@@ -61,8 +61,5 @@ def check(pool: object, wanted: str, *kinds: type) -> None:
 
     """
     if not isinstance(pool, kinds):
-        kind = (
-            f"the class {pool.__qualname__}" if isinstance(pool, type) else type(pool).__qualname__
-        )
-        msg = f"pool must be {wanted}, not {kind}"
+        msg = f"pool must be {wanted}, not {kind_of(pool)}"
         raise TypeError(msg)
