@@ -811,5 +811,5 @@ def test_a_wrong_argument_is_refused_where_it_is_given(pool):
 
 
 def test_who_forgets_to_call_lifespan_is_told(pool):
-    with pytest.raises(TypeError, match="not fastapi.applications.FastAPI"):
+    with pytest.raises(TypeError, match=r"not fastapi\.applications\.FastAPI"):
         lifespan(fastapi(pool))
